@@ -1,0 +1,1 @@
+"""Synthetic degradations, activation ranges and the quality gate."""

@@ -1,0 +1,1 @@
+"""The runtime: a package and a composition in, restored frames out."""

@@ -1,0 +1,89 @@
+"""Outputs that appear under their name only when whole."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from uir.runtime.errors import OutputError
+
+
+def check_destination(destination: Path, *, overwrite: bool = False, source: Path | None = None) -> None:
+    """Refuse early what `atomic_output` would refuse late, before minutes of work are spent.
+
+    Raises:
+        OutputError: the destination exists and `overwrite` is not set, is the source itself, or its folder is missing
+            or not writable.
+    """
+    if source is not None and destination.exists() and source.exists() and destination.samefile(source):
+        raise OutputError(f"{destination}: the output is the input itself; give another name with -o")
+    if destination.exists() and not overwrite:
+        raise OutputError(f"{destination}: exists already; give another name with -o, or --overwrite")
+    folder = destination.parent
+    if not folder.is_dir():
+        raise OutputError(f"{folder}: no such folder; create it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{folder}: not writable; choose another folder with -o")
+
+
+@contextmanager
+def atomic_output(destination: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary path beside `destination` to write a file or a folder to; rename it into place on success.
+
+    The temporary name keeps the destination's suffix (`.clip.1a2b3c.part.mp4`), since encoders choose their format
+    by it. Whatever fails inside the block, nothing is left behind and an existing destination is untouched.
+
+    Raises:
+        OutputError: as `check_destination`, and when the system refuses a write (disk full, read-only); the
+            system's own reason is in the message.
+    """
+    check_destination(destination, overwrite=overwrite)
+    temporary = destination.with_name(f".{destination.stem}.{secrets.token_hex(3)}.part{destination.suffix}")
+    try:
+        yield temporary
+        _sync(temporary)
+        _replace(temporary, destination)
+    except OSError as error:
+        if isinstance(error, OutputError) or error.errno is None or not _concerns(error, temporary):
+            raise
+        raise OutputError(f"{destination}: cannot be written: {error.strerror or error}") from error
+    finally:
+        _remove(temporary)
+
+
+def _concerns(error: OSError, temporary: Path) -> bool:
+    """Whether an OSError came from writing: it names no file, or names one inside the temporary output."""
+    return error.filename is None or str(error.filename).startswith(str(temporary))
+
+
+def _sync(path: Path) -> None:
+    """Flush a file, or each file of a folder, to the disk, so that a power cut after the rename finds it whole."""
+    for file in [path] if path.is_file() else [entry for entry in path.rglob("*") if entry.is_file()]:
+        with file.open("rb") as stream:
+            os.fsync(stream.fileno())
+
+
+def _replace(temporary: Path, destination: Path) -> None:
+    """Rename into place. A folder cannot be renamed over a full folder, so the old one steps aside first."""
+    if not (temporary.is_dir() and destination.exists()):
+        os.replace(temporary, destination)
+        return
+    aside = destination.with_name(f".{destination.name}.{secrets.token_hex(3)}.old")
+    os.replace(destination, aside)
+    try:
+        os.replace(temporary, destination)
+    except OSError:
+        os.replace(aside, destination)
+        raise
+    _remove(aside)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,31 @@
+"""What every command shares: how it ends, how it shows progress, how it speaks."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from uir.runtime.errors import UirError
+
+INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
+
+
+def run_command(name: str, main: Callable[[Sequence[str] | None], int | None]) -> int:
+    """Run a command's main function and turn its errors into one clear line and an exit status.
+
+    `UirError` prints its message; Ctrl-C exits with 130; a closed pipe (`uir-bench --json | head`) is silent.
+    Anything else is a defect of ours and keeps its traceback.
+    """
+    try:
+        return main(None) or 0
+    except UirError as error:
+        print(f"{name}: error: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The interpreter flushes stdout once more at exit; give it somewhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
