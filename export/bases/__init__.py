@@ -1,0 +1,112 @@
+"""Base architectures, one file each, and their checkpoints.
+
+A base checkpoint is a safetensors file of the network's own state dict. Its architecture and its size are read off the
+weights' names and shapes, so a checkpoint needs no side file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from uir.export.bases import nafnet, unet
+from uir.runtime.errors import BaseModelError, MissingFileError, OutputError
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A family of networks: how to build one, and how to recognise its weights.
+
+    Attributes:
+        build: makes a network; keyword arguments choose its size. Networks map N x 3 x H x W in [0, 1] to the same shape
+            and have `multiple_of`.
+        detect: a state dict to `build`'s arguments, or None where the weights are of another architecture.
+    """
+
+    build: Callable[..., nn.Module]
+    detect: Callable[[Mapping[str, Tensor]], dict[str, Any] | None]
+
+
+ARCHITECTURES = {
+    "unet": Architecture(unet.UNet, unet.detect),
+    "nafnet": Architecture(nafnet.NAFNet, nafnet.detect),
+}
+
+
+@dataclass(frozen=True)
+class LoadedBase:
+    """A base network and the name of its architecture."""
+
+    architecture: str
+    network: nn.Module
+
+    @classmethod
+    def new(cls, architecture: str) -> LoadedBase:
+        """An untrained base of the architecture's default size."""
+        return cls(architecture, ARCHITECTURES[architecture].build())
+
+
+def load_base(path: Path) -> LoadedBase:
+    """Read a base checkpoint.
+
+    Raises:
+        MissingFileError: there is no such file.
+        BaseModelError: it is not safetensors, holds values that are not finite, or is of no known architecture.
+    """
+    if not path.is_file():
+        raise MissingFileError(f"{path}: no such base checkpoint")
+    if path.suffix != ".safetensors":
+        raise BaseModelError(
+            f"{path}: a base is read from .safetensors only, since a pickle can run code. Convert it where you trust it: "
+            "safetensors.torch.save_file(torch.load(FILE, weights_only=True), 'base.safetensors')"
+        )
+    try:
+        weights = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise BaseModelError(f"{path}: not a whole safetensors file ({error}); fetch it again") from error
+    weights = {name: tensor.float() for name, tensor in weights.items()}
+    broken = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise BaseModelError(f"{path}: {broken[0]} holds NaN or infinity ({len(broken)} such tensors); fetch it again")
+    return LoadedBase(*_network(path, weights))
+
+
+def _network(path: Path, weights: Mapping[str, Tensor]) -> tuple[str, nn.Module]:
+    for name, architecture in ARCHITECTURES.items():
+        settings = architecture.detect(weights)
+        if settings is None:
+            continue
+        network = architecture.build(**settings)
+        try:
+            network.load_state_dict(weights)
+        except RuntimeError as error:
+            raise BaseModelError(f"{path}: looks like a {name}, but its weights do not fit one: {error}") from error
+        return name, network.eval()
+    listed = ", ".join(sorted(weights)[:5])
+    raise BaseModelError(
+        f"{path}: of no known architecture (known: {', '.join(ARCHITECTURES)}); its first weights are {listed or 'none'}"
+    )
+
+
+def save_base(path: Path, architecture: str, weights: Mapping[str, Tensor]) -> None:
+    """Write a base checkpoint: the state dict as safetensors, the architecture's name in its metadata.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    temporary = path.with_suffix(".part")
+    try:
+        contiguous = {name: tensor.detach().contiguous() for name, tensor in weights.items()}
+        save_file(contiguous, temporary, metadata={"architecture": architecture})
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"{path}: cannot be written: {error}") from error

@@ -1,0 +1,103 @@
+"""The shipped base: a small U-Net of plain convolutions, made for engines.
+
+Only 3x3, 2x2 and 1x1 convolutions, ReLU, additions and pixel (un)shuffles: every one of them fuses in every backend, none
+overflows float16, and all quantise well. No normalisation and no global pooling, so the response at a pixel
+depends on a bounded neighbourhood and tiles join without seams. The work is done behind a 2x space-to-depth, at a quarter of the
+pixels (as in FFDNet, Zhang et al. 2018). The U-Net follows Ronneberger et al. 2015, the residual blocks without normalisation
+EDSR, Lim et al. 2017.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class ResidualBlock(nn.Module):
+    """`x + conv(relu(conv(x)))` with 3x3 convolutions. N x C x H x W in and out."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(torch.relu(self.conv1(x)))
+
+
+class Up(nn.Module):
+    """1x1 convolution and pixel shuffle: N x C x H x W to N x `width` x 2H x 2W."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 4 * width, 1)
+        self.shuffle = nn.PixelShuffle(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.shuffle(self.conv(x))
+
+
+class UNet(nn.Module):
+    """RGB in [0, 1], N x 3 x H x W, to the same shape; H and W multiples of `multiple_of`.
+
+    Args:
+        widths: channels at 1/2, 1/4, 1/8 ... of the frame's size; the last is the middle.
+        blocks: residual blocks at each of these sizes; those of all but the middle stand in the encoder and the decoder alike.
+    """
+
+    def __init__(self, widths: Sequence[int] = (32, 48, 96, 160), blocks: Sequence[int] = (1, 1, 1, 3)) -> None:
+        super().__init__()
+        self.widths, self.blocks = tuple(widths), tuple(blocks)
+        self.unshuffle, self.shuffle = nn.PixelUnshuffle(2), nn.PixelShuffle(2)
+        self.intro = nn.Conv2d(12, widths[0], 3, padding=1)
+        self.encoders, self.downs = nn.ModuleList(), nn.ModuleList()
+        self.ups, self.decoders = nn.ModuleList(), nn.ModuleList()
+        for width, below, count in zip(widths, widths[1:], blocks, strict=False):
+            self.encoders.append(nn.Sequential(*(ResidualBlock(width) for _ in range(count))))
+            self.downs.append(nn.Conv2d(width, below, 2, stride=2))
+            self.ups.append(Up(below, width))
+            self.decoders.append(nn.Sequential(*(ResidualBlock(width) for _ in range(count))))
+        self.middle = nn.Sequential(*(ResidualBlock(widths[-1]) for _ in range(blocks[-1])))
+        self.ending = nn.Conv2d(widths[0], 12, 3, padding=1)
+        self._start_as_identity()
+
+    @property
+    def multiple_of(self) -> int:
+        """The frame's height and width must be multiples of this many pixels."""
+        return int(2 ** len(self.widths))
+
+    def _start_as_identity(self) -> None:
+        """Let every residual branch begin near zero, so that an untrained network returns its input."""
+        for module in self.modules():
+            if isinstance(module, ResidualBlock):
+                nn.init.zeros_(module.conv2.weight)
+        nn.init.zeros_(self.ending.weight)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+    def forward(self, frame: Tensor) -> Tensor:
+        x = torch.relu(self.intro(self.unshuffle(frame)))
+        skips = []
+        for encoder, down in zip(self.encoders, self.downs, strict=True):
+            x = encoder(x)
+            skips.append(x)
+            x = down(x)
+        x = self.middle(x)
+        for up, decoder in zip(reversed(self.ups), reversed(self.decoders), strict=True):
+            x = decoder(up(x) + skips.pop())
+        return frame + self.shuffle(self.ending(x))
+
+
+def detect(weights: Mapping[str, Tensor]) -> dict[str, object] | None:
+    """The constructor's arguments for a state dict of this architecture, or None where it is of another."""
+    if not {"intro.weight", "ending.weight"} <= weights.keys() or "ups.0.conv.weight" not in weights:
+        return None
+    levels = 1 + max(int(m[1]) for key in weights if (m := re.match(r"downs\.(\d+)\.weight", key)))
+    widths = [int(weights["intro.weight"].shape[0])] + [int(weights[f"downs.{i}.weight"].shape[0]) for i in range(levels)]
+    blocks = [len({key for key in weights if re.match(rf"encoders\.{i}\.\d+\.conv1\.weight", key)}) for i in range(levels)]
+    blocks.append(len({key for key in weights if re.match(r"middle\.\d+\.conv1\.weight", key)}))
+    return {"widths": widths, "blocks": blocks}

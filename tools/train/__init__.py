@@ -1,0 +1,1 @@
+"""Training: the base with its adapters, or adapters over a frozen base, from any folder of photos."""

@@ -1,0 +1,175 @@
+"""The training loop: seeded, resumable, with a checkpoint every minute and a record of the run."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from uir.runtime.errors import OutputError, UsageError
+from uir.tools.train.data import Batch, DegradedPatches
+from uir.tools.train.lora import Mix, updates
+
+CHECKPOINT_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the weights move.
+
+    Attributes:
+        steps: optimiser steps in all; the learning rate warms up over the first 2% and falls to zero along a cosine.
+        lr: AdamW's learning rate at its peak.
+        lora_plus: the learning rate of the factors B over that of everything else (LoRA+, Hayou et al. 2024, section 4).
+        ema: decay of the exponential moving average of the weights, which is what a run puts out.
+        train_base: whether the base's own weights move too.
+    """
+
+    steps: int
+    lr: float = 1e-3
+    lora_plus: float = 1.0
+    ema: float = 0.998
+    train_base: bool = False
+
+
+def train(
+    network: nn.Module,
+    mix: Mix,
+    patches: DegradedPatches,
+    schedule: Schedule,
+    run: Path,
+    *,
+    identity: dict[str, Any],
+    workers: int = 1,
+) -> nn.Module:
+    """Train `network`'s adapters (and its base, if `schedule.train_base`) and return the averaged network.
+
+    The loss is Charbonnier's, `sqrt(d^2 + 1e-6)` (Lai et al. 2017, eq. 5). Writes `checkpoint.pt` and `log.jsonl` into
+    `run`, and goes on from the checkpoint that it finds there.
+
+    Args:
+        identity: the run's settings; a checkpoint made with other settings is refused.
+
+    Raises:
+        UsageError: the folder holds a run with other settings.
+    """
+    torch.manual_seed(identity["seed"])
+    optimiser = torch.optim.AdamW(_groups(network, schedule), lr=schedule.lr, betas=(0.9, 0.99), weight_decay=0.0)
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(schedule.ema))
+    rates = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, schedule.steps))
+    parts: dict[str, Any] = {"network": network, "average": average, "optimiser": optimiser, "rates": rates}
+    start = _resume(run / "checkpoint.pt", parts, identity)
+
+    network.to(memory_format=torch.channels_last)
+    steps = range(start, schedule.steps)
+    loader = DataLoader(patches, batch_size=None, sampler=steps, num_workers=workers, prefetch_factor=8)
+    saved, losses = time.monotonic(), _Losses(run / "log.jsonl")
+    progress = tqdm(loader, total=schedule.steps, initial=start, unit="step", smoothing=0.05, mininterval=2)
+    step = start
+    try:
+        for step, batch in enumerate(progress, start):
+            loss = _step(network, mix, batch, optimiser)
+            rates.step()
+            average.update_parameters(network)
+            losses.add(step, batch, loss)
+            if step % 50 == 0:
+                progress.set_postfix_str(losses.text(), refresh=False)
+            if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                _save(run / "checkpoint.pt", parts, identity, step + 1)
+                saved = time.monotonic()
+    except KeyboardInterrupt:
+        # The step under way may be half done; the last whole checkpoint is at most a minute old.
+        tqdm.write(f"interrupted at step {step}; the same command goes on from {run / 'checkpoint.pt'}")
+        raise
+    _save(run / "checkpoint.pt", parts, identity, schedule.steps)
+    return average.module
+
+
+def _groups(network: nn.Module, schedule: Schedule) -> list[dict[str, Any]]:
+    """The optimiser's parameter groups: B by the LoRA+ ratio, A and (if it moves) the base by the plain rate."""
+    ups = [factor for _, update in updates(network) for factor in update.b.values()]
+    downs = [factor for _, update in updates(network) for factor in update.a.values()]
+    lora = {id(factor) for factor in (*ups, *downs)}
+    base = [parameter for parameter in network.parameters() if id(parameter) not in lora]
+    for parameter in base:
+        parameter.requires_grad_(schedule.train_base)
+    groups = [{"params": downs + (base if schedule.train_base else [])}]
+    return [*groups, {"params": ups, "lr": schedule.lr * schedule.lora_plus}]
+
+
+def _rate(step: int, steps: int) -> float:
+    warmup = max(1, steps // 50)
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * (step - warmup) / max(1, steps - warmup)))))
+
+
+def _step(network: nn.Module, mix: Mix, batch: Batch, optimiser: torch.optim.Optimizer) -> float:
+    mix.weights = batch.weights
+    optimiser.zero_grad(set_to_none=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        restored: Tensor = network(batch.degraded.contiguous(memory_format=torch.channels_last))
+    loss = torch.sqrt((restored.float() - batch.clean) ** 2 + 1e-6).mean()
+    loss.backward()  # type: ignore[no-untyped-call]
+    trainable = [p for group in optimiser.param_groups for p in group["params"]]
+    nn.utils.clip_grad_norm_(trainable, 1.0)
+    # Adapters that this step did not merge have no gradient, and AdamW leaves them alone.
+    optimiser.step()
+    return float(loss)
+
+
+def _save(path: Path, parts: dict[str, Any], identity: dict[str, Any], step: int) -> None:
+    state = {name: part.state_dict() for name, part in parts.items()}
+    temporary = path.with_suffix(".part")
+    try:
+        torch.save({"identity": identity, "step": step, **state}, temporary)
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"{path}: the checkpoint cannot be written: {error}") from error
+
+
+def _resume(path: Path, parts: dict[str, Any], identity: dict[str, Any]) -> int:
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True)
+    if state["identity"] != identity:
+        differing = [key for key in identity if state["identity"].get(key) != identity[key]]
+        raise UsageError(
+            f"{path}: was made with other settings ({', '.join(differing)}); repeat them to go on, or choose another --out"
+        )
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    return int(state["step"])
+
+
+class _Losses:
+    """The mean loss of each composition, in a running average on the screen and in `log.jsonl` every 500 steps."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.running: dict[str, float] = {}
+
+    def add(self, step: int, batch: Batch, loss: float) -> None:
+        key = "+".join(sorted(batch.weights)) or "base"
+        self.running[key] = loss if key not in self.running else 0.98 * self.running[key] + 0.02 * loss
+        if (step + 1) % 500 == 0:
+            with self.path.open("a") as log:
+                rounded = {key: round(value, 5) for key, value in sorted(self.running.items())}
+                log.write(json.dumps({"step": step + 1, "loss": rounded}) + "\n")
+
+    def text(self) -> str:
+        return " ".join(f"{key} {value:.4f}" for key, value in self._singles())
+
+    def _singles(self) -> Iterator[tuple[str, float]]:
+        return ((key, value) for key, value in sorted(self.running.items()) if "+" not in key)
