@@ -1,0 +1,62 @@
+"""What the degradations share: checks, light and randomness."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from uir.runtime.errors import UsageError
+
+Image = NDArray[np.float32]
+"""H x W x 3, RGB, sRGB-encoded, in [0, 1]."""
+
+
+def check(name: str, image: Image, severity: float, seed: int) -> None:
+    """Refuse what no degradation can work on.
+
+    Raises:
+        UsageError: the image is not float32 H x W x 3 with at least one pixel, the severity is not a number in
+            [0, 1], or the seed is negative.
+    """
+    if image.dtype != np.float32 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise UsageError(f"{name}: wants a float32 H x W x 3 image, not {image.dtype} {image.shape}")
+    check_severity(name, severity)
+    if seed < 0:
+        raise UsageError(f"{name}: seed {seed} is negative; give 0 or more")
+
+
+def check_severity(name: str, severity: float) -> None:
+    """Raise `UsageError` unless the severity is a finite number in [0, 1]."""
+    if not (math.isfinite(severity) and 0 <= severity <= 1):
+        raise UsageError(f"{name}={severity:g}: severity must be a number from 0 (unchanged) to 1 (heavy)")
+
+
+def to_linear(image: Image) -> Image:
+    """Decode sRGB (IEC 61966-2-1) to linear light; any shape, values in [0, 1]."""
+    linear = cv2.pow((image.reshape(-1, 1) + np.float32(0.055)) * np.float32(1 / 1.055), 2.4).reshape(image.shape)
+    np.copyto(linear, image * np.float32(1 / 12.92), where=image <= 0.04045)
+    return linear
+
+
+def to_encoded(linear: Image) -> Image:
+    """Encode linear light as sRGB (IEC 61966-2-1), clipped to [0, 1]; any shape."""
+    linear = np.clip(linear, 0, 1)
+    encoded = cv2.pow(linear.reshape(-1, 1), 1 / 2.4).reshape(linear.shape)
+    encoded *= np.float32(1.055)
+    encoded -= np.float32(0.055)
+    np.copyto(encoded, linear * np.float32(12.92), where=linear <= 0.0031308)
+    return np.clip(encoded, 0, 1, out=encoded)
+
+
+def scene_rng(seed: int) -> np.random.Generator:
+    """The generator of what stays fixed over a whole video."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, 0])))
+
+
+def frame_rng(seed: int, seconds: float) -> np.random.Generator:
+    """The generator of what is fresh in each frame; frames are told apart to the microsecond."""
+    tick = round(seconds * 1e6) & 0xFFFF_FFFF_FFFF_FFFF
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, 1, tick])))
