@@ -1,7 +1,7 @@
 """The synthetic degradations: what training learns to undo and `uir-degrade` shows.
 
-Each is a pure function of an image, a severity in [0, 1], a seed and a time. The seed fixes the scene (wind, depth, colour,
-sensor); the time moves it, so that a video of frames degraded with one seed is one coherent shot.
+Each is a pure function of an image, a severity in [0, 1], a seed and a time. The seed fixes the scene (wind, depth,
+colour, sensor); the time moves it, so that a video of frames degraded with one seed is one coherent shot.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ class Degradation(Protocol):
 
 
 DEGRADATIONS: dict[str, Degradation] = {"haze": haze, "rain": rain, "lowlight": lowlight, "noise": noise}
-"""By name, in the order that light meets them on its way to the file: haze lies in the whole depth of the scene, rain is
-seen where it is near the camera, the exposure takes what arrives, and the sensor's noise comes last."""
+"""By name, in the order that light meets them on its way to the file: haze lies in the whole depth of the scene, rain
+is seen where it is near the camera, the exposure takes what arrives, and the sensor's noise comes last."""
 
 
 def degrade(image: Image, severities: Mapping[str, float], seed: int, seconds: float = 0.0) -> Image:
     """Apply the named degradations in their physical order, whatever order the mapping has.
 
-    Each draws from a seed of its own, derived from `seed` and its name, so that the rain stays the same when haze is added.
+    Each draws from a seed of its own, derived from `seed` and its name, so that the rain stays the same when haze is
+    added.
 
     Args:
         image: float32 H x W x 3, RGB, sRGB-encoded, in [0, 1].

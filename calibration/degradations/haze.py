@@ -20,12 +20,12 @@ def haze(image: Image, severity: float, seed: int, seconds: float = 0.0) -> Imag
     colour. There is no depth map to be had of a photograph, so d is made up: farther towards the top, with smooth
     irregularities, both of a strength that the seed draws, from an even bank to a deep view.
 
-    The seed fixes A, the depth and the irregularities, which drift slowly with `seconds`. Depth is relative to the picture,
-    whatever its size.
+    The seed fixes A, the depth and the irregularities, which drift slowly with `seconds`. Depth is relative to the
+    picture, whatever its size.
 
     Args:
         image: float32 H x W x 3, RGB, sRGB-encoded, in [0, 1].
-        severity: 0 (unchanged) to 1 (about a sixth of the scene's light arrives).
+        severity: 0 (unchanged) to 1 (about a fifth of the scene's light arrives).
         seed: 0 or more.
         seconds: time in the video.
 
@@ -41,7 +41,7 @@ def haze(image: Image, severity: float, seed: int, seconds: float = 0.0) -> Imag
     rng = scene_rng(seed)
     airlight = rng.uniform(0.62, 0.92) * _tint(rng)
     depth = _depth(image.shape[:2], rng, seconds)
-    beta = 1.9 * severity**1.15
+    beta = 1.5 * severity**1.3
     passed = cv2.exp(depth * np.float32(-beta))
     linear = to_linear(image)
     linear -= airlight
@@ -59,10 +59,10 @@ def _tint(rng: np.random.Generator) -> NDArray[np.float32]:
 def _depth(size: tuple[int, int], rng: np.random.Generator, seconds: float) -> NDArray[np.float32]:
     """A smooth depth of mean about 1, H x W, positive."""
     height, width = size
-    slope, uneven = rng.uniform(0.1, 1.1), rng.uniform(0.1, 0.5)
+    slope, uneven = rng.uniform(0.1, 1.2), rng.uniform(0.05, 0.3)
     tilt = rng.uniform(-0.3, 0.3)
     phase = 2 * np.pi * seconds / _DRIFT_PERIOD
-    first, second = rng.uniform(-1, 1, (2, 5, 6)).astype(np.float32)
+    first, second = rng.uniform(-1, 1, (2, 3, 4)).astype(np.float32)
     banks = np.float32(np.cos(phase)) * first + np.float32(np.sin(phase)) * second
     # Reckoned on a small grid and stretched: the field is smooth, and a stretch costs a fraction of a full-size sum.
     grid = cv2.resize(banks, (32, 32), interpolation=cv2.INTER_CUBIC) * np.float32(uneven)

@@ -46,11 +46,11 @@ def rain(image: Image, severity: float, seed: int, seconds: float = 0.0) -> Imag
     light, `(1 - a) * background + a * sky` (K. Garg and S. K. Nayar, "Vision and Rain", IJCV 2007). Drops too
     distant to be seen singly add a veil, `v` of the sky's light everywhere.
 
-    The seed fixes the wind, the coarseness and every drop; `seconds` lets each drop fall at the speed its streak tells, so
-    that adjacent frames share their statistics but hardly a streak. Drops are only added as severity grows.
+    The seed fixes the wind, the coarseness and every drop; `seconds` lets each drop fall at the speed its streak
+    tells, so that adjacent frames share their statistics but hardly a streak. Drops are only added as severity grows.
 
-    Sizes follow the picture's height (they are right for 720 lines, double at 1440). Below 540 lines they shrink no further:
-    so small a picture is taken for a crop of a larger one.
+    Sizes follow the picture's height (they are right for 720 lines, double at 1440). Below 540 lines they shrink no
+    further: so small a picture is taken for a crop of a larger one.
 
     Args:
         image: float32 H x W x 3, RGB, sRGB-encoded, in [0, 1].
@@ -78,7 +78,7 @@ def rain(image: Image, severity: float, seed: int, seconds: float = 0.0) -> Imag
     for layer in _LAYERS:
         streaks = _draw(layer, (height, width), scale, slope, severity, rng, seconds)
         clear *= 1 - streaks * np.float32((0.45 + 0.55 * severity) / 255)
-    clear *= np.float32(1 - 0.14 * severity**1.5)
+    clear *= np.float32(1 - 0.11 * severity**1.5)
 
     linear = to_linear(image)
     sky = gain * (0.3 + 0.6 * _brightness(linear))

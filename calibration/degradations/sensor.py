@@ -12,8 +12,8 @@ def lowlight(image: Image, severity: float, seed: int, seconds: float = 0.0) -> 
 
     In linear light, the exposure falls to 1/20 at severity 1 (about 1/3 at 0.3). What is left is noisy as a sensor is:
     shot noise, whose variance follows the light, and read noise, which does not (A. Foi et al., "Practical
-    Poissonian-Gaussian noise modeling and fitting for single-image raw-data", IEEE TIP 2008), both as of a gain that the
-    camera turns up as the light falls. Then the usual sRGB curve.
+    Poissonian-Gaussian noise modeling and fitting for single-image raw-data", IEEE TIP 2008), both as of a gain that
+    the camera turns up as the light falls. Then the usual sRGB curve.
 
     The seed fixes the exposure's exact value and the sensor; noise is fresh at each of `seconds`.
 
@@ -46,8 +46,8 @@ def lowlight(image: Image, severity: float, seed: int, seconds: float = 0.0) -> 
 def noise(image: Image, severity: float, seed: int, seconds: float = 0.0) -> Image:
     """Add sensor noise.
 
-    Gaussian and Poisson (shot) noise, in the sRGB-encoded domain, where denoising is customarily measured: severity 1 is
-    about sigma 50/255, 0.5 about 25/255. The variance is `sigma**2 * ((1 - k) + 2 * k * x)` for a value x: k of it
+    Gaussian and Poisson (shot) noise, in the sRGB-encoded domain, where denoising is customarily measured: severity 1
+    is about sigma 50/255, 0.5 about 25/255. The variance is `sigma**2 * ((1 - k) + 2 * k * x)` for a value x: k of it
     is shot noise, which grows with the light (the normal approximation of Poisson, right from about ten photons on).
 
     The seed fixes k and the exact level; noise is fresh at each of `seconds`.
