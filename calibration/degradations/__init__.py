@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from uir.calibration.degradations._common import Image, check_severity
+from uir.calibration.degradations._common import Image, check_image, check_seed, check_severity
 from uir.calibration.degradations.haze import haze
 from uir.calibration.degradations.rain import rain
 from uir.calibration.degradations.sensor import lowlight, noise
@@ -54,9 +54,9 @@ def degrade(image: Image, severities: Mapping[str, float], seed: int, seconds: f
     for name, severity in severities.items():
         _check_name(name)
         check_severity(name, severity)
-    if seed < 0:
-        raise UsageError(f"seed {seed} is negative; give 0 or more")
-    result = image.copy()
+    check_image("degrade", image)
+    check_seed("degrade", seed)
+    result = np.array(image)
     for name, function in DEGRADATIONS.items():
         if name in severities:
             result = function(result, severities[name], _seed_for(name, seed), seconds)

@@ -21,11 +21,15 @@ def check(name: str, image: Image, severity: float, seed: int) -> None:
         UsageError: the image is not float32 H x W x 3 with at least one pixel, the severity is not a number in
             [0, 1], or the seed is negative.
     """
+    check_image(name, image)
+    check_severity(name, severity)
+    check_seed(name, seed)
+
+
+def check_image(name: str, image: Image) -> None:
+    """Raise `UsageError` unless the image is float32 H x W x 3 with at least one pixel."""
     if image.dtype != np.float32 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise UsageError(f"{name}: wants a float32 H x W x 3 image, not {image.dtype} {image.shape}")
-    check_severity(name, severity)
-    if seed < 0:
-        raise UsageError(f"{name}: seed {seed} is negative; give 0 or more")
 
 
 def check_severity(name: str, severity: float) -> None:
@@ -34,9 +38,16 @@ def check_severity(name: str, severity: float) -> None:
         raise UsageError(f"{name}={severity:g}: severity must be a number from 0 (unchanged) to 1 (heavy)")
 
 
+def check_seed(name: str, seed: int) -> None:
+    """Raise `UsageError` for a negative seed, which numpy takes none of."""
+    if seed < 0:
+        raise UsageError(f"{name}: seed {seed} is negative; give 0 or more")
+
+
 def to_linear(image: Image) -> Image:
     """Decode sRGB (IEC 61966-2-1) to linear light; any shape, values in [0, 1]."""
-    linear = cv2.pow((image.reshape(-1, 1) + np.float32(0.055)) * np.float32(1 / 1.055), 2.4).reshape(image.shape)
+    powered = cv2.pow((image.reshape(-1, 1) + np.float32(0.055)) * np.float32(1 / 1.055), 2.4)
+    linear = np.asarray(powered, np.float32).reshape(image.shape)
     np.copyto(linear, image * np.float32(1 / 12.92), where=image <= 0.04045)
     return linear
 
@@ -44,11 +55,12 @@ def to_linear(image: Image) -> Image:
 def to_encoded(linear: Image) -> Image:
     """Encode linear light as sRGB (IEC 61966-2-1), clipped to [0, 1]; any shape."""
     linear = np.clip(linear, 0, 1)
-    encoded = cv2.pow(linear.reshape(-1, 1), 1 / 2.4).reshape(linear.shape)
+    encoded = np.asarray(cv2.pow(linear.reshape(-1, 1), 1 / 2.4), np.float32).reshape(linear.shape)
     encoded *= np.float32(1.055)
     encoded -= np.float32(0.055)
     np.copyto(encoded, linear * np.float32(12.92), where=linear <= 0.0031308)
-    return np.clip(encoded, 0, 1, out=encoded)
+    np.clip(encoded, 0, 1, out=encoded)
+    return encoded
 
 
 def scene_rng(seed: int) -> np.random.Generator:

@@ -37,7 +37,7 @@ def haze(image: Image, severity: float, seed: int, seconds: float = 0.0) -> Imag
     """
     check("haze", image, severity, seed)
     if severity == 0:
-        return image.copy()
+        return np.array(image)
     rng = scene_rng(seed)
     airlight = rng.uniform(0.62, 0.92) * _tint(rng)
     depth = _depth(image.shape[:2], rng, seconds)
@@ -68,5 +68,5 @@ def _depth(size: tuple[int, int], rng: np.random.Generator, seconds: float) -> N
     grid = cv2.resize(banks, (32, 32), interpolation=cv2.INTER_CUBIC) * np.float32(uneven)
     down, across = np.linspace(-0.5, 0.5, 32, dtype=np.float32), np.linspace(-0.5, 0.5, 32, dtype=np.float32)
     grid += np.float32(slope) * (np.float32(tilt) * across[None, :] - down[:, None])
-    depth: NDArray[np.float32] = cv2.resize(np.maximum(grid + 1, 0.15), (width, height), interpolation=cv2.INTER_CUBIC)
-    return depth
+    depth = cv2.resize(np.maximum(grid + 1, 0.15), (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(depth, np.float32)

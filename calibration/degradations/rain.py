@@ -66,7 +66,7 @@ def rain(image: Image, severity: float, seed: int, seconds: float = 0.0) -> Imag
     """
     check("rain", image, severity, seed)
     if severity == 0:
-        return image.copy()
+        return np.array(image)
     rng = scene_rng(seed)
     height, width = image.shape[:2]
     coarseness = rng.uniform(0.75, 1.35)
@@ -140,4 +140,4 @@ def _draw(
             np.rint(ends * 16).astype(int).tolist(), (strength * part).tolist(), drawn.tolist(), strict=True
         ):
             cv2.line(canvas, (x0, y0), (x1, y1), shade, thick, cv2.LINE_AA, 4)
-    return cv2.GaussianBlur(canvas, (0, 0), layer.blur * scale)
+    return np.asarray(cv2.GaussianBlur(canvas, (0, 0), layer.blur * scale), np.uint8)

@@ -31,7 +31,7 @@ def lowlight(image: Image, severity: float, seed: int, seconds: float = 0.0) -> 
     """
     check("lowlight", image, severity, seed)
     if severity == 0:
-        return image.copy()
+        return np.array(image)
     scene = scene_rng(seed)
     stops = np.log2(20) * severity**0.83 * scene.uniform(0.93, 1.07)
     sensor = scene.uniform(0.5, 1.5)
@@ -66,11 +66,12 @@ def noise(image: Image, severity: float, seed: int, seconds: float = 0.0) -> Ima
     """
     check("noise", image, severity, seed)
     if severity == 0:
-        return image.copy()
+        return np.array(image)
     scene = scene_rng(seed)
     sigma = 50 / 255 * severity * scene.uniform(0.92, 1.08)
     shot = scene.uniform(0, 0.6)
-    deviation = np.sqrt(image * np.float32(2 * shot * sigma**2) + np.float32((1 - shot) * sigma**2))
-    deviation *= frame_rng(seed, seconds).standard_normal(image.shape, dtype=np.float32)
-    deviation += image
-    return np.clip(deviation, 0, 1, out=deviation)
+    noisy: Image = np.sqrt(image * np.float32(2 * shot * sigma**2) + np.float32((1 - shot) * sigma**2))
+    noisy *= frame_rng(seed, seconds).standard_normal(image.shape, dtype=np.float32)
+    noisy += image
+    np.clip(noisy, 0, 1, out=noisy)
+    return noisy
