@@ -64,7 +64,7 @@ def train(
         UsageError: the folder holds a run with other settings.
     """
     torch.manual_seed(identity["seed"])
-    optimiser = torch.optim.AdamW(_groups(network, schedule), lr=schedule.lr, betas=(0.9, 0.99), weight_decay=0.0)
+    optimiser = torch.optim.AdamW(_groups(network, schedule), lr=schedule.lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(schedule.ema))
     rates = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, schedule.steps))
     parts: dict[str, Any] = {"network": network, "average": average, "optimiser": optimiser, "rates": rates}
