@@ -1,0 +1,139 @@
+"""A video in, a function applied to each of its frames, a video out."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from uir.runtime.atomic import atomic_output, check_destination
+from uir.runtime.errors import FrameError
+from uir.runtime.pipeline import Pipeline, StageTimes
+from uir.runtime.video.encoders import VideoOptions, choose_encoder
+from uir.runtime.video.info import open_video
+from uir.runtime.video.reader import Picture, VideoReader
+from uir.runtime.video.writer import VideoWriter
+
+log = logging.getLogger(__name__)
+
+FrameProcess = Callable[[NDArray[np.uint8], float], NDArray[np.uint8]]
+"""A frame (H x W x 3 RGB uint8, upright) and its time (seconds since the stream's start) -> a frame of that shape.
+
+The result must not be changed after it is returned: it may still be waiting for the encoder.
+"""
+
+_DEFAULTS = VideoOptions()
+_BAR = "{desc}: {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
+_PROGRESS_AFTER = 2.0  # seconds; quicker work needs no bar
+
+
+@dataclass(frozen=True)
+class VideoResult:
+    """What `process_video` did."""
+
+    path: Path
+    frames: int
+    seconds: float
+    """Wall time from the first frame to the closed file."""
+    times: StageTimes
+    """Where that time went."""
+
+
+def process_video(
+    source: Path,
+    destination: Path,
+    process: FrameProcess,
+    options: VideoOptions = _DEFAULTS,
+    *,
+    overwrite: bool = False,
+    progress: bool = True,
+    label: Callable[[], str] | str = "",
+) -> VideoResult:
+    """Apply `process` to each frame of a video and write the result with everything else that the video holds.
+
+    Decoding, processing and encoding overlap; `process` is called in the caller's thread. Times, sound, subtitles,
+    attachments, chapters and metadata are copied; what the output's container cannot carry is left out with a warning
+    in the log. Rotated videos are processed and written upright. A file that is damaged or cut off is processed as far
+    as it goes, with a warning that says how far.
+
+    The output appears under its name only when it is whole. On Ctrl-C what is finished is kept, playable, as
+    `<stem>.partial<suffix>`, and the `KeyboardInterrupt` goes on.
+
+    Args:
+        source: the video.
+        destination: the file to write; its suffix chooses the container, and with it the default encoder.
+        process: the frame function.
+        options: codec, quality, which part.
+        overwrite: replace an existing destination.
+        progress: show a progress bar on stderr after two seconds, if that is a terminal.
+        label: shown beside the bar, such as the composition; a function is asked for each frame.
+
+    Raises:
+        MissingFileError, MediaError: the source cannot be read.
+        UsageError: impossible options.
+        OutputError: the destination exists, or cannot be written.
+        FrameError: `process` returned something of another shape or type.
+    """
+    source, destination = Path(source), Path(destination)
+    open_video(source).close()
+    choose_encoder(destination, options)
+    check_destination(destination, overwrite=overwrite, source=source)
+    with (
+        VideoReader(source, options.start, options.duration) as reader,
+        atomic_output(destination, overwrite=overwrite) as temporary,
+    ):
+        writer = VideoWriter(temporary, destination, reader, options)
+        bar = tqdm(
+            total=reader.expected_frames,
+            desc=source.name,
+            unit="frames",
+            delay=_PROGRESS_AFTER,
+            # Without a terminal a bar would only fill a log.
+            disable=not (progress and sys.stderr.isatty()),
+            bar_format=_BAR if reader.expected_frames else None,
+        )
+
+        def work(picture: Picture) -> tuple[Picture, NDArray[np.uint8]]:
+            result = _checked(process(picture.image, picture.seconds), picture)
+            text = label() if callable(label) else label
+            if text:
+                bar.set_postfix_str(text, refresh=False)
+            bar.update()
+            return picture, result
+
+        began = time.perf_counter()
+        pipeline = Pipeline(reader, work, lambda pair: writer.write(*pair), writer.finish)
+        try:
+            with bar:
+                times = pipeline.run()
+        except KeyboardInterrupt:
+            if writer.frames:
+                _keep(temporary, destination, writer)
+            raise
+        finally:
+            writer.abort()
+    return VideoResult(destination, writer.frames, time.perf_counter() - began, times)
+
+
+def _checked(result: NDArray[np.uint8], picture: Picture) -> NDArray[np.uint8]:
+    if not isinstance(result, np.ndarray) or result.dtype != np.uint8 or result.shape != picture.image.shape:
+        found = f"{result.dtype} {result.shape}" if isinstance(result, np.ndarray) else type(result).__name__
+        raise FrameError(f"the frame function returned {found}; expected uint8 {picture.image.shape}")
+    return result
+
+
+def _keep(temporary: Path, destination: Path, writer: VideoWriter) -> None:
+    """Keep an interrupted run's finished part under a name of its own, free by now."""
+    kept, number = destination.with_name(f"{destination.stem}.partial{destination.suffix}"), 1
+    while kept.exists():
+        number += 1
+        kept = destination.with_name(f"{destination.stem}.partial-{number}{destination.suffix}")
+    temporary.replace(kept)
+    log.warning("interrupted: the first %.1f s (%d frames) are kept as %s", writer.seconds, writer.frames, kept)
