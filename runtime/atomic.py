@@ -20,14 +20,14 @@ def check_destination(destination: Path, *, overwrite: bool = False, source: Pat
             or not writable.
     """
     if source is not None and destination.exists() and source.exists() and destination.samefile(source):
-        raise OutputError(f"{destination}: the output is the input itself; give another name with -o")
+        raise OutputError(f"{destination}: the output is the input itself; give another name")
     if destination.exists() and not overwrite:
-        raise OutputError(f"{destination}: exists already; give another name with -o, or --overwrite")
+        raise OutputError(f"{destination}: exists already; give another name, or --overwrite")
     folder = destination.parent
     if not folder.is_dir():
         raise OutputError(f"{folder}: no such folder; create it first")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"{folder}: not writable; choose another folder with -o")
+        raise OutputError(f"{folder}: not writable; choose another folder")
 
 
 @contextmanager
@@ -70,14 +70,14 @@ def _sync(path: Path) -> None:
 def _replace(temporary: Path, destination: Path) -> None:
     """Rename into place. A folder cannot be renamed over a full folder, so the old one steps aside first."""
     if not (temporary.is_dir() and destination.exists()):
-        os.replace(temporary, destination)
+        temporary.replace(destination)
         return
     aside = destination.with_name(f".{destination.name}.{secrets.token_hex(3)}.old")
-    os.replace(destination, aside)
+    destination.replace(aside)
     try:
-        os.replace(temporary, destination)
+        temporary.replace(destination)
     except OSError:
-        os.replace(aside, destination)
+        aside.replace(destination)
         raise
     _remove(aside)
 
