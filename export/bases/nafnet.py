@@ -25,16 +25,23 @@ class LayerNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         centred = x - x.mean(1, keepdim=True)
-        normed = centred / (centred.pow(2).mean(1, keepdim=True) + self.eps).sqrt()
-        return normed * self.weight[:, None, None] + self.bias[:, None, None]
+        normed = centred / ((centred * centred).mean(1, keepdim=True) + self.eps).sqrt()
+        return normed * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1)
+
+
+class GlobalAveragePool(nn.Module):
+    """The mean over the whole picture, N x C x 1 x 1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3), keepdim=True)
 
 
 class SimpleGate(nn.Module):
     """The product of the two halves of the channels (eq. 4 of the paper)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        first, second = x.chunk(2, dim=1)
-        return first * second
+        half = x.shape[1] // 2
+        return x[:, :half] * x[:, half:]
 
 
 class NAFBlock(nn.Module):
@@ -46,7 +53,7 @@ class NAFBlock(nn.Module):
         self.conv1 = nn.Conv2d(width, wide, 1)
         self.conv2 = nn.Conv2d(wide, wide, 3, padding=1, groups=wide)
         self.conv3 = nn.Conv2d(width, width, 1)
-        self.sca = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(width, width, 1))
+        self.sca = nn.Sequential(GlobalAveragePool(), nn.Conv2d(width, width, 1))
         self.sg = SimpleGate()
         self.conv4 = nn.Conv2d(width, wide, 1)
         self.conv5 = nn.Conv2d(width, width, 1)

@@ -1,9 +1,10 @@
 """The shipped base: a small U-Net of plain convolutions, made for engines.
 
-Only 3x3, 2x2 and 1x1 convolutions, ReLU, additions and pixel (un)shuffles: every one of them fuses in every backend, none
+Only dense convolutions, ReLU, additions and pixel shuffles: every one of them fuses in every backend, none
 overflows float16, and all quantise well. No normalisation and no global pooling, so the response at a pixel
 depends on a bounded neighbourhood and tiles join without seams. The work is done behind a 2x space-to-depth, at a quarter of the
-pixels (as in FFDNet, Zhang et al. 2018). The U-Net follows Ronneberger et al. 2015, the residual blocks without normalisation
+pixels (as in FFDNet, Zhang et al. 2018); with the 3x3 convolution behind it, that is one 6x6 convolution of stride 2, which
+spares the shuffle. The U-Net follows Ronneberger et al. 2015, the residual blocks without normalisation
 EDSR, Lim et al. 2017.
 """
 
@@ -51,8 +52,7 @@ class UNet(nn.Module):
     def __init__(self, widths: Sequence[int] = (32, 48, 96, 160), blocks: Sequence[int] = (1, 1, 1, 3)) -> None:
         super().__init__()
         self.widths, self.blocks = tuple(widths), tuple(blocks)
-        self.unshuffle, self.shuffle = nn.PixelUnshuffle(2), nn.PixelShuffle(2)
-        self.intro = nn.Conv2d(12, widths[0], 3, padding=1)
+        self.intro = nn.Conv2d(3, widths[0], 6, stride=2, padding=2)
         self.encoders, self.downs = nn.ModuleList(), nn.ModuleList()
         self.ups, self.decoders = nn.ModuleList(), nn.ModuleList()
         for width, below, count in zip(widths, widths[1:], blocks, strict=False):
@@ -62,6 +62,7 @@ class UNet(nn.Module):
             self.decoders.append(nn.Sequential(*(ResidualBlock(width) for _ in range(count))))
         self.middle = nn.Sequential(*(ResidualBlock(widths[-1]) for _ in range(blocks[-1])))
         self.ending = nn.Conv2d(widths[0], 12, 3, padding=1)
+        self.shuffle = nn.PixelShuffle(2)
         self._start_as_identity()
 
     @property
@@ -80,7 +81,7 @@ class UNet(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, frame: Tensor) -> Tensor:
-        x = torch.relu(self.intro(self.unshuffle(frame)))
+        x = torch.relu(self.intro(frame))
         skips = []
         for encoder, down in zip(self.encoders, self.downs, strict=True):
             x = encoder(x)

@@ -1,0 +1,143 @@
+"""Turn a base and its adapters into a package that uir-run restores with.
+
+Each adapter becomes a composition of its own, and together they become their equal mix. Adapters are named from the zoo, or are
+folders in PEFT format.
+
+examples:
+  uir-export --adapters rain,haze
+  uir-export --adapters rain,haze --compose rain=0.7,haze=0.3 --emit onnx -o storm.uir
+  uir-export --base mine.safetensors --adapters fog=loras/fog,./loras/rain
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from uir.export.adapters import check_fits, load_adapter
+from uir.export.package_writer import ExportAdapter, ExportBase, write_package
+from uir.export.zoo import zoo_adapters, zoo_base
+from uir.runtime.atomic import check_destination
+from uir.runtime.composition import BASE_KEY, Composition, check_name
+from uir.runtime.console import run_command
+from uir.runtime.errors import UsageError
+from uir.runtime.package import DEFAULT_PACKAGE
+
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+ZOO_LICENCE = "Apache-2.0"
+UNSTATED = "unstated"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    options = argparse.ArgumentParser(
+        prog="uir-export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument(
+        "--adapters",
+        required=True,
+        metavar="A,B",
+        help=f"zoo names ({', '.join(zoo_adapters())}), PEFT folders, or NAME=FOLDER",
+    )
+    options.add_argument("-o", "--output", type=Path, default=Path(DEFAULT_PACKAGE), help="default: %(default)s")
+    options.add_argument(
+        "--compose",
+        action="append",
+        default=[],
+        metavar="A=W,B=W",
+        help="also list this mix; the first one given becomes the package's default (repeatable)",
+    )
+    options.add_argument(
+        "--base", type=Path, metavar="FILE", help="a base checkpoint, .safetensors (default: the zoo's; needs torch)"
+    )
+    options.add_argument("--emit", choices=["onnx"], help="also write each composition as a stand-alone model.onnx")
+    options.add_argument("--overwrite", action="store_true", help="replace a package of that name")
+    options.add_argument("--json", action="store_true", help="print what was written as JSON")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; see the module's docstring."""
+    options = parser().parse_args(arguments)
+    check_destination(options.output, overwrite=options.overwrite)
+    sources = parse_adapters(options.adapters)
+    compositions = [Composition.of({name: 1.0}) for name in sources]
+    if len(sources) > 1:
+        compositions.append(Composition.equal_mix(sources))
+    asked = [Composition.parse(text) for text in options.compose]
+    for composition in asked:
+        composition.check_names(sources)
+    default = asked[0] if asked else compositions[-1]
+
+    base = _traced_base(options.base) if options.base else zoo_base()
+    adapters = []
+    for name, folder in sources.items():
+        adapter = load_adapter(folder, name)
+        check_fits(adapter, base.weights)
+        adapters.append(ExportAdapter(adapter, ZOO_LICENCE if folder == zoo_adapters().get(name) else UNSTATED))
+    manifest = write_package(
+        options.output,
+        base,
+        adapters,
+        list(dict.fromkeys([*compositions, *asked])),
+        default,
+        command=["uir-export", *(arguments if arguments is not None else sys.argv[1:])],
+        emit_onnx=options.emit == "onnx",
+        overwrite=options.overwrite,
+    )
+    size = sum(file.stat().st_size for file in options.output.rglob("*") if file.is_file())
+    if options.json:
+        report = {"package": str(options.output), "bytes": size, "compositions": manifest.compositions, "default": default.key}
+        print(json.dumps(report))
+    else:
+        print(f"{options.output}: {size / 1e6:.1f} MB, compositions {' '.join(manifest.compositions)}; default {default.key}")
+
+
+def parse_adapters(text: str) -> dict[str, Path]:
+    """`rain,fog=loras/fog,./loras/snow` to folders by adapter name, in the order given.
+
+    Raises:
+        UsageError: a name is unknown, malformed or given twice.
+    """
+    sources: dict[str, Path] = {}
+    zoo = zoo_adapters()
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        name, equals, folder = part.partition("=")
+        if equals:
+            path = Path(folder)
+        elif part in zoo:
+            path = zoo[part]
+        elif "/" in part or Path(part).is_dir():
+            name, path = Path(part).name, Path(part)
+        else:
+            check_name(part, zoo, "adapter in the zoo")
+            raise AssertionError("unreachable: the name is not in the zoo")
+        if not NAME.fullmatch(name) or name == BASE_KEY:
+            raise UsageError(f"{name!r}: not a name for an adapter (letters, digits, - and _); write it as NAME={path}")
+        if name in sources:
+            raise UsageError(f"{name} is named twice in --adapters {text}")
+        sources[name] = path
+    if not sources:
+        raise UsageError(f"--adapters {text!r} names no adapter; there are {', '.join(zoo)}")
+    return sources
+
+
+def _traced_base(path: Path) -> ExportBase:
+    """Load and trace a checkpoint; the only place where export needs torch."""
+    try:
+        from uir.export.bases import load_base
+        from uir.export.trace import trace
+    except ModuleNotFoundError as error:
+        raise UsageError(f"--base needs {error.name}: pip install 'uir-edge[export]'") from error
+    base = load_base(path)
+    traced = trace(base.network)
+    return ExportBase(path.stem, base.architecture, UNSTATED, traced.graph, traced.weights, traced.frame)
+
+
+def run() -> None:
+    """The `uir-export` command."""
+    sys.exit(run_command("uir-export", main))

@@ -1,0 +1,155 @@
+"""Writing a package: a base, its adapters and the compositions that were asked for, as one folder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from uir.runtime.atomic import atomic_output
+from uir.runtime.composition import Composition
+from uir.runtime.errors import OutputError
+from uir.runtime.factors import Adapter, DenseDelta
+from uir.runtime.merge import fill_graph, merge
+from uir.runtime.package import (
+    MANIFEST,
+    SCHEMA,
+    AdapterEntry,
+    BaseEntry,
+    FrameContract,
+    Manifest,
+    Provenance,
+    encode_updates,
+)
+
+
+@dataclass(frozen=True)
+class ExportBase:
+    """A base, ready for a package.
+
+    Attributes:
+        graph: the traced ONNX graph, its weights left out.
+        weights: float32, by initializer name.
+        frame: what the graph takes.
+    """
+
+    name: str
+    architecture: str
+    licence: str
+    graph: bytes
+    weights: Mapping[str, NDArray[np.float32]]
+    frame: FrameContract
+
+
+@dataclass(frozen=True)
+class ExportAdapter:
+    """An adapter, ready for a package, and its licence."""
+
+    adapter: Adapter
+    licence: str
+
+
+def write_package(
+    destination: Path,
+    base: ExportBase,
+    adapters: Sequence[ExportAdapter],
+    compositions: Sequence[Composition],
+    default: Composition,
+    *,
+    command: Sequence[str],
+    emit_onnx: bool = False,
+    overwrite: bool = False,
+) -> Manifest:
+    """Write a package; it appears under its name only when it is whole.
+
+    Args:
+        compositions: those that the package lists; with `emit_onnx`, each also becomes a stand-alone model.onnx.
+        default: what runs where no composition is named.
+
+    Raises:
+        OutputError: the destination exists (and `overwrite` is not set, or it is no package), or cannot be written.
+    """
+    if overwrite and destination.exists() and not (destination / MANIFEST).is_file():
+        raise OutputError(f"{destination}: is not a package, so it is not overwritten; give another name with -o")
+    with atomic_output(destination, overwrite=overwrite) as folder:
+        writer = _Writer(folder)
+        writer.add("graphs/fp32.onnx", base.graph)
+        writer.add("base.safetensors", safetensors.numpy.save(dict(base.weights)))
+        entries = {}
+        for item in adapters:
+            adapter = item.adapter
+            file = f"adapters/{adapter.name}.safetensors"
+            writer.add(file, safetensors.numpy.save(encode_updates(dict(adapter.updates))))
+            entries[adapter.name] = AdapterEntry(
+                file=file, rank=adapter.rank, parameters=_parameters(adapter), licence=item.licence
+            )
+        if emit_onnx:
+            for composition in compositions:
+                model = stand_alone_model(base, adapters, composition)
+                writer.add(f"compositions/{composition.key}/model.onnx", model.SerializeToString())
+        manifest = Manifest(
+            schema=SCHEMA,
+            base=BaseEntry(
+                name=base.name,
+                architecture=base.architecture,
+                file="base.safetensors",
+                parameters=sum(weight.size for weight in base.weights.values()),
+                licence=base.licence,
+            ),
+            graphs={"fp32": "graphs/fp32.onnx"},
+            adapters=entries,
+            compositions=[composition.key for composition in compositions],
+            default=default.key,
+            frame=base.frame,
+            provenance=Provenance(tool=f"uir-edge {version('uir-edge')}", command=list(command)),
+            files=writer.hashes,
+        )
+        encoded = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+        (folder / MANIFEST).write_bytes(encoded + b"\n")
+    return manifest
+
+
+def stand_alone_model(base: ExportBase, adapters: Sequence[ExportAdapter], composition: Composition) -> onnx.ModelProto:
+    """The merged model of one composition, weights inside: any ONNX runtime runs it, with no package and no uir-edge."""
+    merged = merge(base.weights, {item.adapter.name: item.adapter for item in adapters}, composition)
+    model = fill_graph(base.graph, merged)
+    licences = {base.licence, *(item.licence for item in adapters if item.adapter.name in composition.weights)}
+    notes = {
+        "uir.base": base.name,
+        "uir.composition": composition.key,
+        "uir.input": "uint8 N x H x W x 3, RGB",
+        "uir.multiple_of": str(base.frame.multiple_of),
+        "uir.licence": ", ".join(sorted(licences)),
+    }
+    onnx.helper.set_model_props(model, notes)
+    model.producer_name, model.producer_version = "uir-edge", version("uir-edge")
+    return model
+
+
+def _parameters(adapter: Adapter) -> int:
+    return sum(
+        update.values.size if isinstance(update, DenseDelta) else update.a.size + update.b.size
+        for update in adapter.updates.values()
+    )
+
+
+class _Writer:
+    """Writes files below a folder and keeps their hashes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.hashes: dict[str, str] = {}
+
+    def add(self, name: str, content: bytes) -> None:
+        path = self._folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        self.hashes[name] = hashlib.sha256(content).hexdigest()

@@ -1,0 +1,210 @@
+"""Torch to ONNX, once for a base: the graph that every composition of it shares.
+
+The exporter keeps parameter names as initializer names, so that the merge can go by name. Weights are cut out of the graph; a
+package stores them beside it.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import logging
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from uir.runtime.errors import BaseModelError
+from uir.runtime.package import FrameContract
+
+OPSET = 18
+WEIGHTS_FILE = "base.safetensors"
+APPROXIMATE_OVERLAP = 64  # pixels, for a network that looks at the whole frame
+
+
+class FrameModel(nn.Module):
+    """A base that eats frames: uint8 RGB N x H x W x 3 in and out, so that neither caller nor copies handle floats.
+
+    The cast stands before the transpose, and behind it at the output: TensorRT allows uint8 tensors nothing but casts.
+    """
+
+    def __init__(self, base: nn.Module) -> None:
+        super().__init__()
+        self.base = base
+
+    def forward(self, frame: Tensor) -> Tensor:
+        picture = frame.to(torch.float32).permute(0, 3, 1, 2) * (1 / 255)
+        restored = torch.clamp(self.base(picture), 0.0, 1.0)
+        # The cast truncates: half a code more makes it round.
+        return (restored * 255.0 + 0.5).permute(0, 2, 3, 1).to(torch.uint8)
+
+
+@dataclass(frozen=True)
+class TracedBase:
+    """A base as a package holds it.
+
+    Attributes:
+        graph: the ONNX model, its weights left out (marked as external).
+        weights: float32, by initializer name.
+        frame: what the graph takes.
+    """
+
+    graph: bytes
+    weights: dict[str, NDArray[np.float32]]
+    frame: FrameContract
+
+
+def trace(network: nn.Module) -> TracedBase:
+    """Trace a base network (N x 3 x H x W in [0, 1] to the same shape) into a graph of frames.
+
+    Raises:
+        BaseModelError: the exporter renamed or folded a weight, so that adapters could not be merged into it.
+    """
+    multiple = int(network.multiple_of)  # type: ignore[arg-type]
+    weights = {name: tensor.detach().float().numpy() for name, tensor in network.state_dict().items()}
+    model = to_onnx(FrameModel(_with_distinct_weights(network)), (3, 2 * multiple, 2 * multiple), multiple)
+    _rename(model, "base.")
+    radius = receptive_radius(network)
+    frame = FrameContract(
+        multiple_of=multiple,
+        overlap=APPROXIMATE_OVERLAP if radius is None else multiple * math.ceil(radius / multiple),
+        exact_tiles=radius is not None,
+        bytes_per_pixel=live_bytes_per_pixel(model, 16 * multiple),
+    )
+    return TracedBase(cut_weights(model, weights), weights, frame)
+
+
+def _with_distinct_weights(network: nn.Module) -> nn.Module:
+    """A float32 copy whose weights are random: the exporter would join weights that happen to be equal, such as fresh biases."""
+    double = copy.deepcopy(network).eval().float()
+    with torch.random.fork_rng(), torch.no_grad():
+        for tensor in double.state_dict().values():
+            tensor.normal_()
+    return double
+
+
+def to_onnx(network: nn.Module, shape: tuple[int, int, int], multiple: int) -> onnx.ModelProto:
+    """Export a frame model with free batch, height and width, unoptimised: an optimiser would fold weights away.
+
+    Args:
+        network: takes uint8 N x H x W x 3.
+        shape: channels, height and width of the example.
+        multiple: what height and width are multiples of.
+    """
+    channels, height, width = shape
+    # An example batch of one would be taken for a constant.
+    example = torch.zeros(2, height, width, channels, dtype=torch.uint8)
+    batch, rows, columns = (torch.export.Dim(name, min=1, max=4096) for name in ("n", "rows", "columns"))
+    with _quiet():
+        program = torch.onnx.export(
+            network.eval(),
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            dynamic_shapes=({0: batch, 1: multiple * rows, 2: multiple * columns},),
+            input_names=["frame"],
+            output_names=["restored"],
+            optimize=False,
+            verbose=False,
+        )
+    assert program is not None
+    stream = io.BytesIO()
+    program.save(stream)
+    model = onnx.load_from_string(stream.getvalue())
+    # The exporter notes where in the source each node came from, paths of this machine included.
+    for item in (*model.graph.node, *model.graph.value_info, *model.graph.initializer, model.graph, model):
+        del item.metadata_props[:]
+        item.doc_string = ""
+    del model.graph.value_info[:]
+    return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporter's notes about packages that it could use."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _rename(model: onnx.ModelProto, prefix: str) -> None:
+    """Take the wrapper's prefix off the initializers' names: adapters speak of the base's own."""
+    for tensor in model.graph.initializer:
+        tensor.name = tensor.name.removeprefix(prefix)
+    for node in model.graph.node:
+        node.input[:] = [name.removeprefix(prefix) for name in node.input]
+
+
+def cut_weights(model: onnx.ModelProto, weights: Mapping[str, NDArray[np.float32]]) -> bytes:
+    """The model without its weights' values, serialised; they are marked as external data.
+
+    Raises:
+        BaseModelError: a weight is not in the model under its own name and shape.
+    """
+    initializers = {tensor.name: tensor for tensor in model.graph.initializer}
+    for name, weight in weights.items():
+        tensor = initializers.get(name)
+        if tensor is None or tuple(tensor.dims) != weight.shape:
+            found = "is not in the graph" if tensor is None else f"became {tuple(tensor.dims)}"
+            raise BaseModelError(f"{name} {weight.shape} {found}: the exporter folded it, so no adapter can be merged into it")
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value=WEIGHTS_FILE)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def receptive_radius(network: nn.Module) -> int | None:
+    """How many pixels away an input pixel can still change an output pixel; None where that is the whole frame.
+
+    Found by differentiation: with all weights positive nothing cancels and every ReLU is open, so the gradient of an output
+    pixel is non-zero wherever it looks.
+    """
+    probe = copy.deepcopy(network).eval().double()
+    with torch.no_grad():
+        for tensor in probe.state_dict().values():
+            tensor.fill_(1 / max(1, tensor[0].numel() if tensor.dim() > 1 else 1))
+    multiple = int(probe.multiple_of)  # type: ignore[arg-type]
+    size = 32 * multiple
+    radius = 0
+    # The response differs with a pixel's place in the coarsest cell: look at the cell's two corners.
+    for centre in (size // 2, size // 2 + multiple - 1):
+        picture = torch.ones(1, 3, size, size, dtype=torch.float64, requires_grad=True)
+        probe(picture)[0, :, centre, centre].sum().backward()
+        assert picture.grad is not None
+        seen = picture.grad[0].abs().sum(0).nonzero() - centre
+        radius = max(radius, int(seen.abs().max()))
+    return radius if radius < size // 2 - multiple else None
+
+
+def live_bytes_per_pixel(model: onnx.ModelProto, side: int) -> float:
+    """The memory of the largest set of activations alive at once, for each pixel of a `side` x `side` frame."""
+    sized = copy.deepcopy(model)
+    for value in (*sized.graph.input, *sized.graph.output):
+        for dim, length in zip(value.type.tensor_type.shape.dim, (1, side, side, 3), strict=True):
+            dim.dim_value = length
+    sized = onnx.shape_inference.infer_shapes(sized, data_prop=True)
+    sizes = {
+        value.name: math.prod(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+        * onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).itemsize
+        for value in (*sized.graph.value_info, *sized.graph.input, *sized.graph.output)
+    }
+    last_use = {name: i for i, node in enumerate(sized.graph.node) for name in node.input}
+    live = peak = 0
+    for i, node in enumerate(sized.graph.node):
+        live += sum(sizes.get(name, 0) for name in node.output)
+        peak = max(peak, live)
+        live -= sum(sizes.get(name, 0) for name in {*node.input} if last_use[name] == i)
+    return peak / side**2

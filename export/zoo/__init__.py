@@ -1,0 +1,41 @@
+"""The weights that ship: one base and its adapters, each adapter a PEFT folder, the base with its traced graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import safetensors.numpy
+
+from uir.export.package_writer import ExportBase
+from uir.runtime.package import FrameContract
+
+ZOO = Path(__file__).parent
+
+
+class ZooBase(msgspec.Struct, frozen=True, kw_only=True):
+    """What stands in `base.json` beside the base's weights and graph."""
+
+    name: str
+    architecture: str
+    licence: str
+    frame: FrameContract
+
+
+def zoo_adapters() -> dict[str, Path]:
+    """The folders of the shipped adapters, by name."""
+    return {folder.name: folder for folder in sorted((ZOO / "adapters").iterdir()) if folder.is_dir()}
+
+
+def zoo_base() -> ExportBase:
+    """The shipped base, with the graph that was traced when it was published: no torch is needed."""
+    folder = ZOO / "base"
+    about = msgspec.json.decode((folder / "base.json").read_bytes(), type=ZooBase)
+    return ExportBase(
+        name=about.name,
+        architecture=about.architecture,
+        licence=about.licence,
+        graph=(folder / "graph.onnx").read_bytes(),
+        weights=safetensors.numpy.load_file(folder / "base.safetensors"),
+        frame=about.frame,
+    )

@@ -1,0 +1,107 @@
+"""Compositions: which adapters are merged into the base, and by what weights."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from uir.runtime.errors import UsageError
+
+DECIMALS = 4  # weights closer than this are the same composition, and share one engine
+BASE_KEY = "base"
+
+
+@dataclass(frozen=True)
+class Composition:
+    """A weighted set of adapters, in canonical form: sorted by name, weights rounded, none of them zero.
+
+    Two compositions that mean the same compare equal, hash alike and have the same `key`. The empty composition is the base alone.
+
+    Attributes:
+        items: (adapter name, weight) pairs.
+    """
+
+    items: tuple[tuple[str, float], ...] = ()
+
+    @classmethod
+    def of(cls, weights: Mapping[str, float]) -> Composition:
+        """The composition of these weights.
+
+        Raises:
+            UsageError: a weight is negative or not finite.
+        """
+        for name, weight in weights.items():
+            if not (math.isfinite(weight) and weight >= 0):
+                raise UsageError(f"{name}={weight}: a composition's weights are numbers from 0 up, such as 0.5")
+        rounded = {name: round(float(weight), DECIMALS) for name, weight in weights.items()}
+        return cls(tuple(sorted((name, weight) for name, weight in rounded.items() if weight > 0)))
+
+    @classmethod
+    def equal_mix(cls, names: Iterable[str]) -> Composition:
+        """Each named adapter by the same weight, the weights summing to one.
+
+        Raises:
+            UsageError: an adapter is named twice, or none is.
+        """
+        listed = list(names)
+        if not listed:
+            raise UsageError("no adapter is named; give at least one, such as rain")
+        for name in listed:
+            if listed.count(name) > 1:
+                raise UsageError(f"{','.join(listed)}: {name} is named twice")
+        return cls.of(dict.fromkeys(listed, 1 / len(listed)))
+
+    @classmethod
+    def parse(cls, text: str) -> Composition:
+        """Read `rain`, `rain=0.7,haze=0.3`, or `base` for the base alone. A name without a weight weighs 1.
+
+        Raises:
+            UsageError: the text is malformed, or names an adapter twice.
+        """
+        weights: dict[str, float] = {}
+        if text.strip() == BASE_KEY:
+            return cls()
+        for part in text.split(","):
+            name, equals, number = (piece.strip() for piece in part.partition("="))
+            try:
+                weight = float(number) if equals else 1.0
+            except ValueError:
+                weight = math.nan
+            if not name or math.isnan(weight):
+                raise UsageError(f"{text!r}: not a composition; write it as rain, or rain=0.7,haze=0.3")
+            if name in weights:
+                raise UsageError(f"{text!r}: {name} is named twice")
+            weights[name] = weight
+        return cls.of(weights)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weights by adapter name, sorted by name."""
+        return dict(self.items)
+
+    @property
+    def key(self) -> str:
+        """A readable name that `parse` reads back: `rain`, `haze=0.3,rain=0.7`, `base`. Also the name of a folder."""
+        if not self.items:
+            return BASE_KEY
+        return ",".join(name if weight == 1 else f"{name}={weight:g}" for name, weight in self.items)
+
+    def check_names(self, known: Iterable[str]) -> None:
+        """Raise a UsageError that suggests near names if an adapter is not among `known`."""
+        for name, _ in self.items:
+            check_name(name, known, "adapter")
+
+    def __str__(self) -> str:
+        return self.key
+
+
+def check_name(name: str, known: Iterable[str], kind: str) -> None:
+    """Raise a UsageError that suggests near names if `name` is not among `known`."""
+    names = sorted(known)
+    if name in names:
+        return
+    near = difflib.get_close_matches(name, names, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"
+    raise UsageError(f"{name}: no such {kind}; {hint}")

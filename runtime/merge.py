@@ -1,0 +1,101 @@
+"""The merge: base weights, adapters and a composition in, merged weights and an ONNX model out.
+
+`W = W_0 + sum_i w_i * scale_i * (B_i @ A_i)`, float32, always from the pristine base: LoRA (Hu et al. 2021, section 4.1) summed as
+in UIR-LoRA. numpy does it in milliseconds, so a device needs no torch to serve a composition that it has never seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from uir.runtime.composition import Composition
+from uir.runtime.errors import PackageError
+from uir.runtime.factors import Adapter, DenseDelta, Factors
+from uir.runtime.package import Package
+
+Weights = Mapping[str, NDArray[np.float32]]
+
+
+def merge(base: Weights, adapters: Mapping[str, Adapter], composition: Composition) -> dict[str, NDArray[np.float32]]:
+    """Add a composition's deltas to the base's weights. Weights that no adapter touches are shared, not copied.
+
+    Raises:
+        ValueError: an adapter touches a weight that the base does not have, or of another size.
+    """
+    merged = dict(base)
+    parts = [(adapters[name], weight) for name, weight in composition.items]
+    for name in sorted({name for adapter, _ in parts for name in adapter.updates}):
+        if name not in base:
+            raise ValueError(f"{name}: the base has no such weight")
+        merged[name] = _merged(name, base[name], parts)
+    return merged
+
+
+def _merged(name: str, weight: NDArray[np.float32], parts: list[tuple[Adapter, float]]) -> NDArray[np.float32]:
+    """One weight with its deltas. The low-rank ones become one product: [w1 s1 B1, w2 s2 B2] @ [A1; A2]."""
+    ups, downs, dense = [], [], []
+    for adapter, amount in parts:
+        update = adapter.updates.get(name)
+        if update is None:
+            continue
+        if update.size != weight.size:
+            raise ValueError(f"{name}: adapter {adapter.name} has {update.size} entries, the base's weight {weight.size}")
+        match update:
+            case Factors(b, a, scale):
+                ups.append(b * np.float32(amount * scale))
+                downs.append(a)
+            case DenseDelta(values):
+                dense.append(values.reshape(weight.shape) * np.float32(amount))
+    if ups:
+        # Factors of one weight may be cut differently (m x n); only alike ones share a product.
+        if len({up.shape[0] for up in ups}) == 1:
+            dense.append((np.hstack(ups) @ np.vstack(downs)).reshape(weight.shape))
+        else:
+            dense += [(up @ down).reshape(weight.shape) for up, down in zip(ups, downs, strict=True)]
+    result = weight.copy()
+    for delta in dense:
+        result += delta
+    return result
+
+
+def merge_package(package: Package, composition: Composition) -> dict[str, NDArray[np.float32]]:
+    """The merged weights of one of a package's compositions, listed by it or not.
+
+    Raises:
+        UsageError: the composition names an adapter that the package does not have.
+        PackageError: the package is damaged.
+    """
+    composition.check_names(package.manifest.adapters)
+    adapters = {name: package.adapter(name) for name, _ in composition.items}
+    try:
+        return merge(package.base_weights, adapters, composition)
+    except ValueError as error:
+        raise PackageError(f"{package.path}: {error}; export the package again") from error
+
+
+def fill_graph(graph: bytes, weights: Weights) -> onnx.ModelProto:
+    """Give a package's graph its weights: the initializers that it left out, by name.
+
+    Raises:
+        PackageError: the graph cannot be parsed, or the weights are not those it was traced with.
+    """
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(graph)
+    except Exception as error:  # protobuf's DecodeError lives in a module that moves between its versions
+        raise PackageError(f"the package's graph is damaged: {error}; export the package again") from error
+    for tensor in model.graph.initializer:
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        weight = weights.get(tensor.name)
+        if weight is None or weight.shape != tuple(tensor.dims) or weight.dtype != np.float32:
+            found = "missing" if weight is None else f"{weight.dtype} {weight.shape}"
+            raise PackageError(f"the graph's weight {tensor.name} {tuple(tensor.dims)} is {found}; export the package again")
+        del tensor.external_data[:]
+        tensor.data_location = onnx.TensorProto.DEFAULT
+        tensor.raw_data = weight.tobytes()
+    return model

@@ -1,0 +1,229 @@
+"""Packages: the folder that export writes and the runtime reads.
+
+A package holds JSON, safetensors and ONNX only; nothing in it is ever unpickled or executed. Each file's SHA-256 stands in the
+manifest and is checked when the file is read, and no path may leave the package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+import msgspec
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from uir.runtime.composition import Composition
+from uir.runtime.errors import MissingFileError, PackageError, UirError
+from uir.runtime.factors import Adapter, DenseDelta, Factors, Update
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+DEFAULT_PACKAGE = "restore.uir"
+
+
+class BaseEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """The base of a package: its name, its architecture and its weights' file."""
+
+    name: str
+    architecture: str
+    file: str
+    parameters: int
+    licence: str
+
+
+class AdapterEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One adapter of a package, and the file of its canonical factors."""
+
+    file: str
+    rank: int
+    parameters: int
+    licence: str
+
+
+class FrameContract(msgspec.Struct, frozen=True, kw_only=True):
+    """What the graph takes and gives: uint8 RGB, N x H x W x 3.
+
+    Attributes:
+        multiple_of: H and W of what the graph is given are multiples of this.
+        overlap: how far an output pixel looks, pixels: tiles that overlap by this much on each side join without a seam.
+        exact_tiles: False where a pixel looks at the whole frame (global pooling), so that tiles are an approximation.
+        bytes_per_pixel: memory that the largest set of live activations takes, for each pixel of the frame.
+    """
+
+    multiple_of: int
+    overlap: int
+    exact_tiles: bool
+    bytes_per_pixel: float
+
+
+class Provenance(msgspec.Struct, frozen=True, kw_only=True):
+    """What made the package."""
+
+    tool: str
+    command: list[str]
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """The manifest of a package, schema 1.
+
+    Attributes:
+        graphs: the graph's file for each precision.
+        compositions: keys of the compositions that were asked for at export.
+        default: key of the composition that runs where none is named.
+        files: SHA-256 of every other file in the package, by its path.
+    """
+
+    schema: int
+    base: BaseEntry
+    graphs: dict[str, str]
+    adapters: dict[str, AdapterEntry]
+    compositions: list[str]
+    default: str
+    frame: FrameContract
+    provenance: Provenance
+    files: dict[str, str]
+
+
+class _Versioned(msgspec.Struct):
+    schema: int
+
+
+class Package:
+    """A package on disk. Opening reads the manifest alone; weights are read, and checked, when they are first needed.
+
+    Raises:
+        MissingFileError: there is no such package.
+        PackageError: its manifest is damaged, of a newer schema, or names a path outside the package.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.manifest = self._read_manifest()
+
+    def _read_manifest(self) -> Manifest:
+        file = self.path / MANIFEST
+        if not self.path.exists():
+            raise MissingFileError(f"{self.path}: no such package; make it with: uir-export --adapters rain,haze -o {self.path}")
+        if not file.is_file():
+            raise PackageError(f"{self.path}: not a package: it has no {MANIFEST}; make one with uir-export")
+        try:
+            text = file.read_bytes()
+            schema = msgspec.json.decode(text, type=_Versioned).schema
+            if schema != SCHEMA:
+                remedy = "upgrade uir-edge, or export it again" if schema > SCHEMA else "export it again"
+                raise PackageError(f"{file}: is of schema {schema}, and this version reads schema {SCHEMA}; {remedy}")
+            manifest = msgspec.json.decode(text, type=Manifest)
+        except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
+            raise PackageError(f"{file}: damaged: {error}; export the package again") from error
+        for name in manifest.files:
+            self._inside(name)
+        for name in (manifest.base.file, *manifest.graphs.values(), *(a.file for a in manifest.adapters.values())):
+            if name not in manifest.files:
+                raise PackageError(f"{file}: names {name}, but has no hash of it; export the package again")
+        self._check_compositions(file, manifest)
+        return manifest
+
+    def _check_compositions(self, file: Path, manifest: Manifest) -> None:
+        for key in (manifest.default, *manifest.compositions):
+            try:
+                Composition.parse(key).check_names(manifest.adapters)
+            except UirError as error:
+                raise PackageError(f"{file}: damaged: composition {key!r}: {error}; export the package again") from error
+
+    def _inside(self, name: str) -> Path:
+        """The path of one of the package's files, which must not leave the package, not by a link either."""
+        pure = PurePosixPath(name)
+        path = self.path / pure
+        escapes = pure.is_absolute() or ".." in pure.parts or "\\" in name
+        if escapes or not path.resolve().is_relative_to(self.path.resolve()):
+            raise PackageError(f"{self.path}: names a file outside the package: {name!r}; do not use this package")
+        return path
+
+    def read(self, name: str) -> bytes:
+        """One file's content, its hash checked.
+
+        Raises:
+            PackageError: the file is missing, or is not the one that was exported.
+        """
+        path = self._inside(name)
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise PackageError(f"{path}: cannot be read: {error.strerror}; export the package again") from error
+        if hashlib.sha256(content).hexdigest() != self.manifest.files[name]:
+            raise PackageError(f"{path}: is not the file that was exported (its SHA-256 differs); export the package again")
+        return content
+
+    def verify(self) -> None:
+        """Read every file and check its hash. Raises PackageError at the first that differs."""
+        for name in self.manifest.files:
+            self.read(name)
+
+    def tensors(self, name: str) -> dict[str, NDArray[np.float32]]:
+        """The tensors of one safetensors file of the package."""
+        try:
+            return dict(safetensors.numpy.load(self.read(name)))
+        except (SafetensorError, KeyError) as error:
+            raise PackageError(f"{self.path / name}: not a whole safetensors file ({error}); export it again") from error
+
+    @cached_property
+    def base_weights(self) -> dict[str, NDArray[np.float32]]:
+        """The base's weights by initializer name."""
+        return self.tensors(self.manifest.base.file)
+
+    def graph(self, precision: str = "fp32") -> bytes:
+        """The ONNX graph of a precision, its weights left out."""
+        if precision not in self.manifest.graphs:
+            there = ", ".join(self.manifest.graphs)
+            raise PackageError(f"{self.path}: has no {precision} graph (it has {there}); export it with --precision {precision}")
+        return self.read(self.manifest.graphs[precision])
+
+    def adapter(self, name: str) -> Adapter:
+        """One adapter's factors.
+
+        Raises:
+            PackageError: the file is damaged.
+        """
+        file = self.manifest.adapters[name].file
+        try:
+            return Adapter(name, decode_updates(self.tensors(file)))
+        except (KeyError, ValueError) as error:
+            raise PackageError(f"{self.path / file}: not an adapter's factors: {error}; export the package again") from error
+
+
+def encode_updates(updates: dict[str, Update]) -> dict[str, NDArray[np.float32]]:
+    """An adapter's updates as the tensors of a package's file: `<weight>::A`, `::B` and `::scale`, or `::delta`."""
+    return dict(_encode(updates))
+
+
+def _encode(updates: dict[str, Update]) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    for weight, update in updates.items():
+        if isinstance(update, DenseDelta):
+            yield f"{weight}::delta", update.values
+        else:
+            yield f"{weight}::A", update.a
+            yield f"{weight}::B", update.b
+            yield f"{weight}::scale", np.array([update.scale], dtype=np.float32)
+
+
+def decode_updates(tensors: dict[str, NDArray[np.float32]]) -> dict[str, Update]:
+    """The inverse of `encode_updates`.
+
+    Raises:
+        KeyError, ValueError: a part is missing, or the tensors are of another form.
+    """
+    updates: dict[str, Update] = {}
+    for name, tensor in tensors.items():
+        weight, _, part = name.rpartition("::")
+        if part == "delta":
+            updates[weight] = DenseDelta(tensor)
+        elif part == "A":
+            updates[weight] = Factors(tensors[f"{weight}::B"], tensor, float(tensors[f"{weight}::scale"][0]))
+        elif part not in ("B", "scale"):
+            raise ValueError(f"an unknown tensor {name!r}")
+    return updates

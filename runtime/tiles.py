@@ -1,0 +1,95 @@
+"""Tiles: frames too large for the memory limit, restored piece by piece without seams.
+
+An output pixel looks no farther than the receptive radius of the network. A tile that reaches that much beyond the part that is kept of it
+gives exactly what the whole frame would give, so the overlap is that radius and no blending is needed. Windows start at
+multiples of the network's coarsest cell, so that its grid is the same in every tile.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Frame = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A frame's division along both axes into windows of one size.
+
+    Attributes:
+        rows, columns: how many windows down and across.
+        height, width: size of a window, pixels.
+    """
+
+    rows: int
+    columns: int
+    height: int
+    width: int
+
+    @property
+    def pixels(self) -> int:
+        """Pixels that are computed in all, overlaps counted twice."""
+        return self.rows * self.columns * self.height * self.width
+
+
+def plan(height: int, width: int, *, multiple: int, overlap: int, max_pixels: int) -> Grid:
+    """The cheapest grid whose windows have at most `max_pixels`, or the smallest windows there are.
+
+    Args:
+        height, width: the padded frame's, both multiples of `multiple`.
+        overlap: how far a window reaches beyond what is kept of it, pixels; a multiple of `multiple`.
+    """
+    down, across = (_divisions(length, multiple, overlap) for length in (height, width))
+    grids = [Grid(rows, columns, h, w) for rows, h in down for columns, w in across]
+    fitting = [grid for grid in grids if grid.height * grid.width <= max_pixels]
+    if not fitting:
+        return min(grids, key=lambda grid: grid.height * grid.width)
+    return min(fitting, key=lambda grid: (grid.pixels, grid.rows * grid.columns))
+
+
+def _divisions(length: int, multiple: int, overlap: int) -> list[tuple[int, int]]:
+    """(count, window) for one axis, from one window to the most that still gain."""
+    divisions = [(1, length)]
+    for count in range(2, length // multiple + 1):
+        core = multiple * math.ceil(length / count / multiple)
+        window = core + 2 * overlap
+        if window >= divisions[-1][1]:
+            if core <= multiple:
+                break
+            continue
+        divisions.append((math.ceil(length / core), window))
+    return divisions
+
+
+def restore_tiled(frame: Frame, run: Callable[[Frame], Frame], grid: Grid, *, multiple: int, overlap: int) -> Frame:
+    """Run each window of a padded H x W x 3 frame and put the kept parts together.
+
+    Args:
+        run: N x h x w x 3 to the same shape.
+    """
+    height, width = frame.shape[:2]
+    if grid.rows == grid.columns == 1:
+        return run(frame[None])[0]
+    result = np.empty_like(frame)
+    for top, (y0, y1) in _spans(height, grid.rows, grid.height, multiple, overlap):
+        for left, (x0, x1) in _spans(width, grid.columns, grid.width, multiple, overlap):
+            window = np.ascontiguousarray(frame[top : top + grid.height, left : left + grid.width])
+            restored = run(window[None])[0]
+            result[y0:y1, x0:x1] = restored[y0 - top : y1 - top, x0 - left : x1 - left]
+    return result
+
+
+def _spans(length: int, count: int, window: int, multiple: int, overlap: int) -> Iterator[tuple[int, tuple[int, int]]]:
+    """For each window of one axis, its start and the span that is kept of it.
+
+    At the frame's edges a window is moved inwards rather than cut, so that all have one size and one memory plan.
+    """
+    core = multiple * math.ceil(length / count / multiple)
+    for start in range(0, length, core):
+        top = min(max(0, start - overlap), length - window)
+        yield top, (start, min(start + core, length))

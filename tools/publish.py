@@ -1,0 +1,49 @@
+"""Put a training run into the zoo: `python -m uir.tools.publish runs/base`.
+
+Traces the run's base, so that the zoo's users need no torch, and copies its adapters.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import safetensors.numpy
+
+from uir.export.bases import load_base
+from uir.export.cli import ZOO_LICENCE
+from uir.export.trace import trace
+from uir.export.zoo import ZOO, ZooBase
+from uir.runtime.console import run_command
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; see the module's docstring."""
+    options = argparse.ArgumentParser(prog="python -m uir.tools.publish", description=__doc__)
+    options.add_argument("run", type=Path, help="the folder that `uir-train base` wrote")
+    options.add_argument("--name", default="unet-2m", help="the base's name (default: %(default)s)")
+    options.add_argument("--zoo", type=Path, default=ZOO, help="the zoo's folder (default: the installed one)")
+    chosen = options.parse_args(arguments)
+    publish(chosen.run, chosen.zoo, chosen.name)
+
+
+def publish(run: Path, zoo: Path, name: str) -> None:
+    """Write `zoo/base`, `zoo/adapters/*` and `zoo/record.json` from a run of `uir-train base`."""
+    base = load_base(run / "base.safetensors")
+    traced = trace(base.network)
+    about = ZooBase(name=name, architecture=base.architecture, licence=ZOO_LICENCE, frame=traced.frame)
+    (zoo / "base").mkdir(parents=True, exist_ok=True)
+    (zoo / "base" / "graph.onnx").write_bytes(traced.graph)
+    safetensors.numpy.save_file(traced.weights, zoo / "base" / "base.safetensors")
+    (zoo / "base" / "base.json").write_bytes(msgspec.json.format(msgspec.json.encode(about), indent=2) + b"\n")
+    for config in sorted(run.glob("*/adapter_config.json")):
+        shutil.copytree(config.parent, zoo / "adapters" / config.parent.name, dirs_exist_ok=True)
+    shutil.copy(run / "record.json", zoo / "record.json")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command("uir.tools.publish", main))
