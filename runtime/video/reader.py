@@ -13,7 +13,7 @@ from types import TracebackType
 import av
 import numpy as np
 from av.packet import Packet
-from av.stream import Stream
+from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
@@ -79,10 +79,12 @@ class VideoReader:
         self.copied = [
             stream
             for stream in self.container.streams
-            if stream.index != self.stream.index and not _is_chapters(stream)
+            if stream.index != self.stream.index and not _is_chapters(stream) and not _is_cover(stream)
         ]
         """The streams whose packets come with the pictures."""
         self._copied_indices = {stream.index for stream in self.copied}
+        self.covers: dict[int, Packet[Stream]] = {}
+        """Cover art, by the index of its stream."""
         self.stream.thread_type = "AUTO"
         self._packets: list[Packet[Stream]] = []
         self._damaged = 0
@@ -167,7 +169,7 @@ class VideoReader:
     def _decode(self) -> Iterator[VideoFrame]:
         """Decode frames and put the other streams' packets aside; damaged packets are counted and passed over."""
         self._last_pts = None
-        self._demuxed = self.container.demux(self.stream, *self.copied)
+        self._demuxed = self.container.demux()
         while True:
             try:
                 packet = next(self._demuxed)
@@ -177,7 +179,7 @@ class VideoReader:
                 self._damaged += 1
                 log.debug("%s: %s", self.path, error)
                 return
-            if packet.stream_index in self._copied_indices:
+            if packet.stream.index != self.stream.index:
                 self._set_aside(packet)
                 continue
             self._note(packet)
@@ -219,6 +221,11 @@ class VideoReader:
         )
 
     def _set_aside(self, packet: Packet[Stream]) -> None:
+        index = packet.stream.index
+        if _is_cover(packet.stream) and packet.size:
+            self.covers.setdefault(index, packet)
+        if index not in self._copied_indices:
+            return
         if packet.dts is None:
             packet.dts = packet.pts
         if packet.dts is None:  # the empty packets at the end, which only decoders need
@@ -246,7 +253,7 @@ class VideoReader:
         """Read on without decoding, for the sound that lies behind its picture in the file."""
         try:
             for packet in self._demuxed:
-                if packet.stream_index in self._copied_indices:
+                if packet.stream.index != self.stream.index:
                     self._set_aside(packet)
                 elif packet.dts is not None and packet.dts * self.time_base >= end:
                     return
@@ -290,6 +297,10 @@ class VideoReader:
             whole, there = self.container.duration / 1_000_000, float(self._reached) - begin
             if there < whole - _CUT_OFF:
                 log.warning("%s: cut off: %.1f s of %.1f s are there", self.path, there, whole)
+
+
+def _is_cover(stream: Stream) -> bool:
+    return bool(stream.disposition & Disposition.attached_pic)
 
 
 def _is_chapters(stream: Stream) -> bool:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
 import av
 from av.container import InputContainer, OutputContainer
-from av.stream import Stream
+from av.packet import Packet
+from av.stream import Disposition, Stream
 
 log = logging.getLogger(__name__)
 
 # Facts about the old file, not about what it shows: the muxer writes its own.
 _STRUCTURAL = {"major_brand", "minor_version", "compatible_brands", "encoder"}
 _STATISTICS = ("BPS", "DURATION", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "_STATISTICS_")
+
+
+_COVER_KINDS = {"mjpeg": ("jpg", "image/jpeg"), "png": ("png", "image/png")}
 
 
 def content_metadata(metadata: dict[str, str]) -> dict[str, str]:
@@ -28,14 +33,21 @@ def content_metadata(metadata: dict[str, str]) -> dict[str, str]:
     }
 
 
-def muxer_options(source: InputContainer, suffix: str) -> dict[str, str]:
+def muxer_options(source: InputContainer, time_base: Fraction, suffix: str) -> dict[str, str]:
     """Options that let a container keep times and metadata as they are."""
     if suffix == ".ts":
         return {"mpegts_copyts": "1"}
-    if suffix in (".mp4", ".m4v", ".mov") and any(key.startswith("com.") for key in source.metadata):
-        # Phones name what they know by reverse domains (com.apple.quicktime.make): MP4 drops those otherwise.
-        return {"movflags": "use_metadata_tags"}
-    return {}
+    if suffix not in (".mp4", ".m4v", ".mov"):
+        return {}
+    options: dict[str, str] = {}
+    # Where streams begin is stored in this unit; milliseconds, the default, would round the first frame's time.
+    scale = math.lcm(1000, time_base.denominator)
+    if scale < 1 << 31:
+        options["movie_timescale"] = str(scale)
+    if any(key.startswith("com.") for key in source.metadata):
+        # Phones name what they know by reverse domains (com.apple.quicktime.make), which are dropped otherwise.
+        options["movflags"] = "use_metadata_tags"
+    return options
 
 
 def add_copies(output: OutputContainer, sources: Iterable[Stream], destination: Path) -> dict[int, Stream]:
@@ -47,25 +59,35 @@ def add_copies(output: OutputContainer, sources: Iterable[Stream], destination: 
     for source in sources:
         if _is_timecode(source) and "timecode" in source.container.streams.video[0].metadata:
             continue  # the muxer makes it anew from the metadata
-        reason = _refusal(source, output.format.name)
-        if reason is not None:
-            language = f" ({source.language})" if source.language else ""
-            log.warning(
-                "%s: stream %d, %s %s%s, is left out: %s files cannot carry it (%s)",
-                destination,
-                source.index,
-                source.type,
-                source.name or "of unknown format",
-                language,
-                destination.suffix,
-                reason,
-            )
+        if not _takes(output.format.name, source):
+            _warn_left_out(source, destination)
             continue
         copy = output.add_stream_from_template(source, opaque=True)
         copy.metadata.update(source.metadata if source.type == "attachment" else content_metadata(source.metadata))
         copy.disposition = source.disposition
         copies[source.index] = copy
     return copies
+
+
+def add_covers(output: OutputContainer, covers: Iterable[Packet[Stream]], destination: Path) -> list[Packet[Stream]]:
+    """Carry cover art over: Matroska takes it as an attached file, MP4 as a packet.
+
+    Returns the packets to mux once the header is written.
+    """
+    packets: list[Packet[Stream]] = []
+    for packet in covers:
+        source, suffix = packet.stream, destination.suffix.lower()
+        kind = _COVER_KINDS.get(source.codec_context.name if source.codec_context else "")
+        if suffix == ".mkv" and kind:
+            output.add_attachment(f"cover.{kind[0]}", kind[1], bytes(packet))
+        elif suffix in (".mp4", ".m4v") and kind:
+            copy = output.add_stream_from_template(source, opaque=True)
+            copy.disposition = source.disposition
+            packet.stream, packet.pts, packet.dts = copy, 0, 0
+            packets.append(packet)
+        else:
+            _warn_left_out(source, destination)
+    return packets
 
 
 def copy_chapters(source: InputContainer, output: OutputContainer, shift: Fraction, end: Fraction | None) -> None:
@@ -85,15 +107,28 @@ def copy_chapters(source: InputContainer, output: OutputContainer, shift: Fracti
         output.set_chapters(kept)
 
 
-def _refusal(source: Stream, format_name: str) -> str | None:
-    """Why a container does not take a stream; None if it does. Found out by writing a header to memory."""
+def _warn_left_out(source: Stream, destination: Path) -> None:
+    codec = source.codec_context.codec.canonical_name if source.codec_context else source.name or "of unknown format"
+    log.warning(
+        "%s: %s files cannot carry stream %d (%s, %s%s); it is left out",
+        destination,
+        destination.suffix,
+        source.index,
+        "cover art" if source.disposition & Disposition.attached_pic else source.type,
+        codec,
+        f", {source.language}" if source.language else "",
+    )
+
+
+def _takes(format_name: str, source: Stream) -> bool:
+    """Whether a container takes a stream. Tried out on a header in memory: the muxers' tables do not say all."""
     try:
         with av.open(io.BytesIO(), "w", format=format_name) as trial:
             trial.add_stream_from_template(source, opaque=True)
             trial.start_encoding()
-    except (av.FFmpegError, ValueError) as error:
-        return getattr(error, "strerror", None) or str(error)
-    return None
+    except (av.FFmpegError, ValueError):
+        return False
+    return True
 
 
 def _is_timecode(stream: Stream) -> bool:

@@ -19,7 +19,7 @@ from uir.runtime.errors import OutputError, UsageError
 from uir.runtime.video.color import FromRgb
 from uir.runtime.video.encoders import VideoOptions, choose_encoder, encoder_options, pixel_format
 from uir.runtime.video.reader import Picture, VideoReader
-from uir.runtime.video.streams import add_copies, content_metadata, copy_chapters, muxer_options
+from uir.runtime.video.streams import add_copies, add_covers, content_metadata, copy_chapters, muxer_options
 
 log = logging.getLogger(__name__)
 
@@ -42,20 +42,25 @@ class VideoWriter:
         self._destination = destination
         self._compare = options.compare
         self._codec = choose_encoder(destination, options)
+        self._rounded = False
+        self._last = -(1 << 62)
         self.frames = 0
         """Frames written so far."""
         self.seconds = 0.0
         """The time that they span."""
         suffix = destination.suffix.lower()
         try:
-            self._output = av.open(f"file:{path}", "w", container_options=muxer_options(reader.container, suffix))
+            muxing = muxer_options(reader.container, reader.time_base, suffix)
+            self._output = av.open(f"file:{path}", "w", container_options=muxing)
             try:
                 self._video = self._add_video(reader, options, suffix)
                 self._copies = add_copies(self._output, reader.copied, destination)
+                covers = add_covers(self._output, reader.covers.values(), destination)
                 self._output.metadata.update(content_metadata(reader.container.metadata))
                 copy_chapters(reader.container, self._output, reader.shift, reader.end)
                 self._video.codec_context.open()
                 self._output.start_encoding()
+                self._output.mux(covers)
             except BaseException:
                 self.abort()
                 raise
@@ -106,11 +111,11 @@ class VideoWriter:
         image = np.concatenate((picture.image, result), axis=1) if self._compare else result
         frame = self._from_rgb(image)
         frame.time_base = self._output_base
-        frame.pts, frame.duration = self._rescale(picture.pts), self._rescale(picture.duration)
+        frame.pts, frame.duration = self._time(picture.pts), self._rescale(picture.duration)
         try:
             self._output.mux(self._video.encode(frame))
             for packet in picture.packets:
-                copy = self._copies.get(packet.stream_index)
+                copy = self._copies.get(packet.stream.index)
                 if copy is not None:
                     packet.stream = copy
                     self._output.mux(packet)
@@ -134,10 +139,17 @@ class VideoWriter:
         with suppress(av.FFmpegError, ValueError):
             self._output.close()
 
+    def _time(self, time: int) -> int:
+        """A frame's time in the output's time base: later than the one before, even where it is rounded."""
+        self._last = max(self._rescale(time), self._last + 1)
+        return self._last
+
     def _rescale(self, time: int) -> int:
-        if self._time_base == self._output_base:
-            return time
-        return round(Fraction(time) * self._time_base / self._output_base)
+        exact = Fraction(time) * self._time_base / self._output_base
+        if abs(exact - round(exact)) > Fraction(1, 4) and not self._rounded:
+            self._rounded = True
+            log.warning("%s: AVI knows a constant frame rate only; frame times are rounded to it", self._destination)
+        return round(exact)
 
     def _failed(self, error: av.FFmpegError) -> OutputError:
         return OutputError(f"{self._destination}: cannot be written: {error.strerror or error}")
