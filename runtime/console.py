@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -17,6 +18,8 @@ def run_command(name: str, main: Callable[[Sequence[str] | None], int | None]) -
     `UirError` prints its message; Ctrl-C exits with 130; a closed pipe (`uir-bench --json | head`) is silent.
     Anything else is a defect of ours and keeps its traceback.
     """
+    logging.basicConfig(format=f"{name}: %(levelname)s: %(message)s")
+    logging.addLevelName(logging.WARNING, "warning")
     try:
         return main(None) or 0
     except UirError as error:

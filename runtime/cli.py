@@ -1,0 +1,159 @@
+"""Restore a video, an image, a folder of them or a pattern, with a package that uir-export wrote.
+
+Results stand beside their sources as NAME.restored.SUFFIX, or where -o says. Sound, subtitles, chapters, metadata
+and times of a video are kept; so are orientation, colour profile, transparency and bit depth of an image.
+
+examples:
+  uir-run video.mp4
+  uir-run video.mp4 -o clear.mkv --adapters rain --compare --start 10 --duration 5
+  uir-run 'photos/*.jpg' -o restored/ --compose haze=0.4,rain=0.6
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from uir.runtime.backends import DEVICES
+from uir.runtime.composition import Composition
+from uir.runtime.console import run_command
+from uir.runtime.errors import UirError, UsageError
+from uir.runtime.images import is_image, process_image
+from uir.runtime.inputs import collect, pair_outputs
+from uir.runtime.package import DEFAULT_PACKAGE, Package
+from uir.runtime.restorer import DEFAULT_MEMORY_LIMIT, Restorer
+from uir.runtime.video import VideoOptions, process_video
+from uir.runtime.video.encoders import PRESETS
+
+MIB = 2**20
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    options = argparse.ArgumentParser(
+        prog="uir-run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("input", metavar="INPUT", help="a video, an image, a folder or a quoted pattern")
+    options.add_argument("-o", "--output", type=Path, help="a file, or a folder for several inputs")
+    options.add_argument("--overwrite", action="store_true", help="replace what stands there already")
+    options.add_argument("--json", action="store_true", help="print what was done as JSON")
+
+    restoring = options.add_argument_group("restoration")
+    restoring.add_argument(
+        "--package", type=Path, default=Path(DEFAULT_PACKAGE), metavar="FOLDER", help="default: %(default)s"
+    )
+    chosen = restoring.add_mutually_exclusive_group()
+    chosen.add_argument("--adapters", metavar="A,B", help="merge these adapters in equal parts")
+    chosen.add_argument("--compose", metavar="A=W,B=W", help="merge adapters by these weights (default: the package's)")
+    restoring.add_argument("--device", choices=DEVICES, default="auto", help="default: %(default)s")
+    restoring.add_argument(
+        "--memory-limit",
+        type=int,
+        default=DEFAULT_MEMORY_LIMIT // MIB,
+        metavar="MIB",
+        help="for the network's activations; larger frames are restored in tiles (default: %(default)s)",
+    )
+
+    video = options.add_argument_group("video")
+    video.add_argument("--codec", help="the encoder (default: libx264, libvpx-vp9 for .webm)")
+    video.add_argument(
+        "--quality",
+        type=int,
+        default=VideoOptions.quality,
+        metavar="CRF",
+        help="0 is lossless, 51 the smallest file (default: %(default)s)",
+    )
+    video.add_argument(
+        "--preset", choices=PRESETS, default=VideoOptions.preset, help="the encoder's effort (default: %(default)s)"
+    )
+    video.add_argument("--start", type=float, default=0.0, metavar="S", help="begin at this second")
+    video.add_argument("--duration", type=float, metavar="S", help="restore only so many seconds")
+    options.add_argument("--compare", action="store_true", help="show the source at the left, the result at the right")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Restore what was asked for; 1 if any of several inputs failed."""
+    options = parser().parse_intermixed_args(arguments)
+    if options.memory_limit < 1:
+        raise UsageError(f"--memory-limit {options.memory_limit}: must be at least 1 MiB")
+    video = VideoOptions(
+        options.codec, options.quality, options.preset, options.compare, options.start, options.duration
+    )
+    pairs = pair_outputs(collect(options.input), options.output)
+    restorer = Restorer(
+        Package(options.package),
+        _composition(options),
+        device=options.device,
+        memory_limit=options.memory_limit * MIB,
+    )
+    reports, failed = [], False
+    files = tqdm(pairs, unit="file", delay=2, disable=len(pairs) == 1 or not sys.stderr.isatty())
+    for source, destination in files:
+        try:
+            report = _restore(restorer, source, destination, video, options)
+        except UirError as error:
+            if len(pairs) == 1:
+                raise
+            # One bad file does not keep the others waiting.
+            failed = True
+            report = {"input": str(source), "error": str(error)}
+            tqdm.write(f"uir-run: error: {error}", file=sys.stderr)
+        reports.append(report)
+        if not options.json and "error" not in report:
+            tqdm.write(_sentence(report))
+    if options.json:
+        print(json.dumps(reports, indent=2))
+    return int(failed)
+
+
+def _composition(options: argparse.Namespace) -> Composition | None:
+    if options.adapters:
+        return Composition.equal_mix(name.strip() for name in options.adapters.split(",") if name.strip())
+    return Composition.parse(options.compose) if options.compose else None
+
+
+def _restore(
+    restorer: Restorer, source: Path, destination: Path, video: VideoOptions, options: argparse.Namespace
+) -> dict[str, Any]:
+    """Restore one file and report what was done."""
+    report: dict[str, Any] = {
+        "input": str(source),
+        "output": str(destination),
+        "composition": restorer.composition.key,
+        "engine": restorer.describe(),
+    }
+    if is_image(source):
+        started = time.perf_counter()
+        notes = process_image(source, destination, restorer, overwrite=options.overwrite, compare=video.compare)
+        for note in notes:
+            tqdm.write(f"uir-run: {source}: {note}", file=sys.stderr)
+        return {**report, "frames": 1, "seconds": time.perf_counter() - started, "notes": notes}
+    result = process_video(
+        source,
+        destination,
+        lambda frame, _seconds: restorer(frame),
+        video,
+        overwrite=options.overwrite,
+        label=lambda: restorer.composition.key,
+    )
+    return {**report, "frames": result.frames, "seconds": result.seconds, "stages": asdict(result.times)}
+
+
+def _sentence(report: dict[str, Any]) -> str:
+    frames, seconds = report["frames"], report["seconds"]
+    speed = f", {frames} frames in {seconds:.1f} s ({frames / seconds:.1f} fps)" if frames > 1 else ""
+    return f"{report['output']}: {report['composition']}{speed}"
+
+
+def run() -> None:
+    """The `uir-run` command."""
+    sys.exit(run_command("uir-run", main))
