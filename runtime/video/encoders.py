@@ -110,13 +110,15 @@ def pixel_format(codec: Codec, source: VideoFormat, width: int, height: int, *, 
 
 
 def encoder_options(codec: Codec, options: VideoOptions, suffix: str) -> dict[str, str]:
-    """The encoder's own options for a quality and a preset; empty for one that knows neither."""
+    """The encoder's own options for a quality and a preset."""
     effort = PRESETS.index(options.preset)
     name = codec.name
     if name in ("libx264", "libx264rgb", "libx265"):
         chosen = {"preset": options.preset, "crf": str(options.quality)}
-        if options.quality == LOSSLESS:
-            chosen |= {"x265-params": "lossless=1"} if name == "libx265" else {"qp": "0"}
+        if name == "libx265":
+            chosen["x265-params"] = "log-level=error" + (":lossless=1" if options.quality == LOSSLESS else "")
+        elif options.quality == LOSSLESS:
+            chosen["qp"] = "0"
         if suffix == ".avi":
             chosen["bf"] = "0"  # AVI has no presentation times: frames must be stored in the order they are shown
         return chosen
@@ -128,7 +130,9 @@ def encoder_options(codec: Codec, options: VideoOptions, suffix: str) -> dict[st
         if options.quality == LOSSLESS and name == "libvpx-vp9":
             chosen["lossless"] = "1"
         return chosen
-    return {}
+    # Older encoders know no rate factor, but a quantizer from 1 to 31; lossless ones need neither and ignore it.
+    quantizer = str(1 + round(options.quality * 30 / WORST))
+    return {"qmin": quantizer, "qmax": quantizer}
 
 
 def _encoders() -> list[str]:

@@ -94,9 +94,6 @@ class VideoWriter:
         context.color_range, context.colorspace = color.range_tag, color.matrix_tag
         context.color_primaries, context.color_trc = color.primaries, color.transfer
         context.flags |= Flags.frame_duration
-        if not encoder_options(self._codec, options, suffix):
-            # Older encoders know no rate factor but a quantizer of 1 to 31 (times 118, FFmpeg's lambda).
-            context.qscale, context.global_quality = True, 118 * (1 + round(options.quality * 30 / 51))
         stream.metadata.update(content_metadata(reader.stream.metadata))
         stream.disposition = reader.stream.disposition & ~Disposition.attached_pic
         self._from_rgb = FromRgb(color, pix_fmt)

@@ -87,6 +87,12 @@ def make_video(tmp_path: Path) -> MakeVideo:
 
 
 @pytest.fixture
+def make_picture() -> Callable[..., NDArray[np.uint8]]:
+    """The function that paints frame `index` of a clip of some width and height."""
+    return picture
+
+
+@pytest.fixture
 def make_sound() -> type[Sound]:
     """The class of a sound track for `make_video`."""
     return Sound
@@ -240,11 +246,12 @@ def planes(frame: VideoFrame) -> list[NDArray[np.int32]]:
 
 
 @pytest.fixture
-def plane_error() -> Callable[[VideoFrame, VideoFrame], int]:
-    """A function that gives the largest difference between two frames' planes, in codes."""
+def plane_error() -> Callable[..., float]:
+    """A function that gives the largest difference between two frames' planes in codes, or a plane's largest mean."""
 
-    def error(one: VideoFrame, other: VideoFrame) -> int:
+    def error(one: VideoFrame, other: VideoFrame, *, mean: bool = False) -> float:
         assert one.format.name == other.format.name
-        return max(int(abs(a - b).max()) for a, b in zip(planes(one), planes(other), strict=True))
+        differences = [abs(a - b) for a, b in zip(planes(one), planes(other), strict=True)]
+        return max(float(difference.mean() if mean else difference.max()) for difference in differences)
 
     return error
