@@ -1,0 +1,34 @@
+# make demo: from nothing but Python to a restored video.   make test: every check there is.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TYPING := build/typing
+
+.PHONY: demo test lint clean
+
+demo: .demo/installed
+	.demo/venv/bin/python -m uir.tools.demo .demo
+
+.demo/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .demo/venv
+	.demo/venv/bin/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	# The rooms become one namespace through links, which mypy can follow.
+	rm -rf $(TYPING) && mkdir -p $(TYPING)/uir
+	ln -s $(foreach room,runtime calibration export tools,$(CURDIR)/$(room)) $(TYPING)/uir/
+	MYPYPATH=$(TYPING) $(BIN)/mypy -p uir.runtime -p uir.calibration -p uir.export -p uir.tools
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv .demo build *.egg-info
