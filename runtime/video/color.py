@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from uir.runtime.errors import MediaError
@@ -21,22 +21,16 @@ RGB, BT709, UNSPECIFIED = 0, 1, 2
 SMPTE170M = 6
 HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 
-_SWSCALE = {
-    BT709: Colorspace.ITU709,
-    4: Colorspace.FCC,
-    5: Colorspace.ITU601,
-    SMPTE170M: Colorspace.ITU601,
-    7: Colorspace.SMPTE240M,
-    9: Colorspace.BT2020,
-}
+# H.273's number -> swscale's (SWS_CS_*), as numbers: PyAV 16, the newest for Python 3.10, does not name them all.
+_BT601, _BT709 = 5, 1
+_SWSCALE = {BT709: _BT709, 4: 4, 5: _BT601, SMPTE170M: _BT601, 7: 7, 9: 9}
 
 # Full chroma interpolation and exact rounding are what makes a round trip neutral: 1080p footage kept 48 dB in luma
-# with them and 45 without. Bicubic chroma kept 54 dB, bilinear 50.
-# What is left: swscale rounds the chroma of full-range YUV down, half a code on average.
-_TO_RGB = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-_FROM_RGB = (
-    Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
-)
+# with them and 45 without. Bicubic chroma was no better there than bilinear (49 dB), and took twice as long.
+# What is left: colours that RGB cannot hold, and swscale rounds full-range chroma down, half a code on average.
+_FULL_CHROMA, _FULL_CHROMA_INPUT, _ACCURATE = 0x2000, 0x4000, 0x40000
+_TO_RGB = Interpolation.BILINEAR | _ACCURATE | _FULL_CHROMA
+_FROM_RGB = Interpolation.AREA | _ACCURATE | _FULL_CHROMA | _FULL_CHROMA_INPUT
 
 
 @dataclass(frozen=True)
@@ -78,7 +72,7 @@ class Color:
     def swscale_matrix(self) -> int:
         """The matrix in swscale's numbers. Raises `MediaError` for one that it cannot convert."""
         try:
-            return int(_SWSCALE[self.matrix])
+            return _SWSCALE[self.matrix]
         except KeyError:
             raise MediaError(f"colour matrix {self.matrix} (as of H.273) is not supported; convert to BT.709") from None
 
@@ -107,7 +101,7 @@ class ToRgb:
             *self._size,
             format="rgb24",
             src_colorspace=self._matrix,
-            dst_colorspace=self._matrix,
+            dst_colorspace=_other(self._matrix),
             src_color_range=ColorRange.JPEG if full else ColorRange.MPEG,
             dst_color_range=ColorRange.JPEG,
             interpolation=int(_TO_RGB),
@@ -120,7 +114,7 @@ class FromRgb:
     """Converts H x W x 3 uint8 arrays to frames for an encoder."""
 
     def __init__(self, color: Color, pix_fmt: str) -> None:
-        self._color, self._pix_fmt = color, pix_fmt
+        self._color, self._pix_fmt, self._matrix = color, pix_fmt, color.swscale_matrix
         self._reformatter = VideoReformatter()
 
     def __call__(self, image: NDArray[np.uint8]) -> VideoFrame:
@@ -129,8 +123,8 @@ class FromRgb:
         frame = self._reformatter.reformat(
             VideoFrame.from_numpy_buffer(np.ascontiguousarray(image), format="rgb24"),
             format=self._pix_fmt,
-            src_colorspace=color.swscale_matrix,
-            dst_colorspace=color.swscale_matrix,
+            src_colorspace=_other(self._matrix),
+            dst_colorspace=self._matrix,
             src_color_range=ColorRange.JPEG,
             dst_color_range=ColorRange.JPEG if color.full_range else ColorRange.MPEG,
             interpolation=int(_FROM_RGB),
@@ -138,3 +132,8 @@ class FromRgb:
         frame.colorspace = color.matrix_tag
         frame.color_range = color.range_tag
         return frame
+
+
+def _other(matrix: int) -> int:
+    """A matrix for the RGB side, which has none: unlike the YUV side's, or PyAV 16 takes both for settled."""
+    return _BT709 if matrix == _BT601 else _BT601
