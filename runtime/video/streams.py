@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
 from av.container import InputContainer, OutputContainer
@@ -64,7 +65,7 @@ def add_copies(output: OutputContainer, sources: Iterable[Stream], destination: 
             continue
         copy = output.add_stream_from_template(source, opaque=True)
         copy.metadata.update(source.metadata if source.type == "attachment" else content_metadata(source.metadata))
-        copy.disposition = source.disposition
+        copy.disposition = disposition_number(source)
         copies[source.index] = copy
     return copies
 
@@ -82,7 +83,7 @@ def add_covers(output: OutputContainer, covers: Iterable[Packet[Stream]], destin
             output.add_attachment(f"cover.{kind[0]}", kind[1], bytes(packet))
         elif suffix in (".mp4", ".m4v") and kind:
             copy = output.add_stream_from_template(source, opaque=True)
-            copy.disposition = source.disposition
+            copy.disposition = disposition_number(source)
             packet.stream, packet.pts, packet.dts = copy, 0, 0
             packets.append(packet)
         else:
@@ -105,6 +106,11 @@ def copy_chapters(source: InputContainer, output: OutputContainer, shift: Fracti
             kept.append(chapter)
     if kept:
         output.set_chapters(kept)
+
+
+def disposition_number(stream: Stream) -> Disposition:
+    """A stream's disposition in the form that can be assigned: PyAV 16 takes a plain number alone."""
+    return cast(Disposition, stream.disposition.value)
 
 
 def _warn_left_out(source: Stream, destination: Path) -> None:

@@ -11,7 +11,6 @@ from typing import cast
 import av
 import numpy as np
 from av.codec.context import Flags
-from av.stream import Disposition
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -19,7 +18,14 @@ from uir.runtime.errors import OutputError, UsageError
 from uir.runtime.video.color import FromRgb
 from uir.runtime.video.encoders import VideoOptions, choose_encoder, encoder_options, pixel_format
 from uir.runtime.video.reader import Picture, VideoReader
-from uir.runtime.video.streams import add_copies, add_covers, content_metadata, copy_chapters, muxer_options
+from uir.runtime.video.streams import (
+    add_copies,
+    add_covers,
+    content_metadata,
+    copy_chapters,
+    disposition_number,
+    muxer_options,
+)
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +101,7 @@ class VideoWriter:
         context.color_primaries, context.color_trc = color.primaries, color.transfer
         context.flags |= Flags.frame_duration
         stream.metadata.update(content_metadata(reader.stream.metadata))
-        stream.disposition = reader.stream.disposition & ~Disposition.attached_pic
+        stream.disposition = disposition_number(reader.stream)
         self._from_rgb = FromRgb(color, pix_fmt)
         return stream
 

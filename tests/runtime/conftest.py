@@ -120,7 +120,7 @@ def write_clip(path: Path, clip: Clip) -> None:
         for sound in clip.sounds:
             track = output.add_stream(sound.codec, rate=44100, layout="mono")
             track.metadata["language"] = sound.language
-            track.disposition = sound.disposition
+            track.disposition = sound.disposition.value
             tracks.append((track, sound))
         subtitle_source = _subtitle_source() if clip.subtitles else None
         if subtitle_source:
@@ -131,7 +131,7 @@ def write_clip(path: Path, clip: Clip) -> None:
         if clip.cover:
             cover = output.add_stream("mjpeg", rate=1)
             cover.width, cover.height, cover.pix_fmt = 32, 32, "yuvj420p"
-            cover.disposition = Disposition.attached_pic
+            cover.disposition = Disposition.attached_pic.value
         output.metadata.update(clip.metadata)
         if clip.chapters:
             output.set_chapters(
