@@ -1,7 +1,7 @@
 """Turn a base and its adapters into a package that uir-run restores with.
 
-Each adapter becomes a composition of its own, and together they become their equal mix. Adapters are named from the zoo, or are
-folders in PEFT format.
+Each adapter becomes a composition of its own, and together they become their equal mix. Adapters are named from the
+zoo, or are folders in PEFT format.
 
 examples:
   uir-export --adapters rain,haze
@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from uir.export.adapters import check_fits, load_adapter
+from uir.export.adapters import check_fits, compacted, load_adapter
 from uir.export.package_writer import ExportAdapter, ExportBase, write_package
 from uir.export.zoo import zoo_adapters, zoo_base
 from uir.runtime.atomic import check_destination
@@ -78,7 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, folder in sources.items():
         adapter = load_adapter(folder, name)
         check_fits(adapter, base.weights)
-        adapters.append(ExportAdapter(adapter, ZOO_LICENCE if folder == zoo_adapters().get(name) else UNSTATED))
+        adapters.append(
+            ExportAdapter(compacted(adapter), ZOO_LICENCE if folder == zoo_adapters().get(name) else UNSTATED)
+        )
     manifest = write_package(
         options.output,
         base,
@@ -91,10 +93,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     size = sum(file.stat().st_size for file in options.output.rglob("*") if file.is_file())
     if options.json:
-        report = {"package": str(options.output), "bytes": size, "compositions": manifest.compositions, "default": default.key}
+        report = {
+            "package": str(options.output),
+            "bytes": size,
+            "compositions": manifest.compositions,
+            "default": default.key,
+        }
         print(json.dumps(report))
     else:
-        print(f"{options.output}: {size / 1e6:.1f} MB, compositions {' '.join(manifest.compositions)}; default {default.key}")
+        listed = " ".join(manifest.compositions)
+        print(f"{options.output}: {size / 1e6:.1f} MB, compositions {listed}; default {default.key}")
 
 
 def parse_adapters(text: str) -> dict[str, Path]:

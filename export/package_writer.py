@@ -118,7 +118,7 @@ def write_package(
 
 
 def stand_alone_model(base: ExportBase, adapters: Sequence[ExportAdapter], composition: Composition) -> onnx.ModelProto:
-    """The merged model of one composition, weights inside: any ONNX runtime runs it, with no package and no uir-edge."""
+    """The merged model of one composition, weights inside: any ONNX runtime runs it, without uir-edge."""
     merged = merge(base.weights, {item.adapter.name: item.adapter for item in adapters}, composition)
     model = fill_graph(base.graph, merged)
     licences = {base.licence, *(item.licence for item in adapters if item.adapter.name in composition.weights)}

@@ -1,13 +1,12 @@
 """Torch to ONNX, once for a base: the graph that every composition of it shares.
 
-The exporter keeps parameter names as initializer names, so that the merge can go by name. Weights are cut out of the graph; a
-package stores them beside it.
+The exporter keeps parameter names as initializer names, so that the merge can go by name. Weights are cut out of the
+graph; a package stores them beside it.
 """
 
 from __future__ import annotations
 
 import copy
-import io
 import logging
 import math
 import warnings
@@ -82,7 +81,7 @@ def trace(network: nn.Module) -> TracedBase:
 
 
 def _with_distinct_weights(network: nn.Module) -> nn.Module:
-    """A float32 copy whose weights are random: the exporter would join weights that happen to be equal, such as fresh biases."""
+    """A float32 copy with random weights: the exporter would join weights that are equal, such as fresh biases."""
     double = copy.deepcopy(network).eval().float()
     with torch.random.fork_rng(), torch.no_grad():
         for tensor in double.state_dict().values():
@@ -115,9 +114,7 @@ def to_onnx(network: nn.Module, shape: tuple[int, int, int], multiple: int) -> o
             verbose=False,
         )
     assert program is not None
-    stream = io.BytesIO()
-    program.save(stream)
-    model = onnx.load_from_string(stream.getvalue())
+    model: onnx.ModelProto = onnx.load_from_string(program.model_proto.SerializeToString())
     # The exporter notes where in the source each node came from, paths of this machine included.
     for item in (*model.graph.node, *model.graph.value_info, *model.graph.initializer, model.graph, model):
         del item.metadata_props[:]
@@ -159,7 +156,9 @@ def cut_weights(model: onnx.ModelProto, weights: Mapping[str, NDArray[np.float32
         tensor = initializers.get(name)
         if tensor is None or tuple(tensor.dims) != weight.shape:
             found = "is not in the graph" if tensor is None else f"became {tuple(tensor.dims)}"
-            raise BaseModelError(f"{name} {weight.shape} {found}: the exporter folded it, so no adapter can be merged into it")
+            raise BaseModelError(
+                f"{name} {weight.shape} {found}: the exporter folded it, so no adapter can be merged into it"
+            )
         tensor.ClearField("raw_data")
         tensor.data_location = onnx.TensorProto.EXTERNAL
         tensor.external_data.add(key="location", value=WEIGHTS_FILE)
@@ -169,8 +168,8 @@ def cut_weights(model: onnx.ModelProto, weights: Mapping[str, NDArray[np.float32
 def receptive_radius(network: nn.Module) -> int | None:
     """How many pixels away an input pixel can still change an output pixel; None where that is the whole frame.
 
-    Found by differentiation: with all weights positive nothing cancels and every ReLU is open, so the gradient of an output
-    pixel is non-zero wherever it looks.
+    Found by differentiation: with all weights positive nothing cancels and every ReLU is open, so the gradient of an
+    output pixel is non-zero wherever it looks.
     """
     probe = copy.deepcopy(network).eval().double()
     with torch.no_grad():

@@ -17,7 +17,8 @@ BASE_KEY = "base"
 class Composition:
     """A weighted set of adapters, in canonical form: sorted by name, weights rounded, none of them zero.
 
-    Two compositions that mean the same compare equal, hash alike and have the same `key`. The empty composition is the base alone.
+    Two compositions that mean the same compare equal, hash alike and have the same `key`. The empty composition is
+    the base alone.
 
     Attributes:
         items: (adapter name, weight) pairs.

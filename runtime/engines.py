@@ -16,7 +16,8 @@ class EngineCache:
     """Engines by composition, in memory.
 
     Args:
-        build: makes the engine of a composition that is not there yet. Two threads that ask for one composition build it once.
+        build: makes the engine of a composition that is not there yet. Two threads that ask for one composition build
+            it once.
         capacity: engines kept at the most.
     """
 

@@ -1,7 +1,8 @@
 """The merge: base weights, adapters and a composition in, merged weights and an ONNX model out.
 
-`W = W_0 + sum_i w_i * scale_i * (B_i @ A_i)`, float32, always from the pristine base: LoRA (Hu et al. 2021, section 4.1) summed as
-in UIR-LoRA. numpy does it in milliseconds, so a device needs no torch to serve a composition that it has never seen.
+`W = W_0 + sum_i w_i * scale_i * (B_i @ A_i)`, float32, always from the pristine base: LoRA (Hu et al. 2021,
+section 4.1) summed as in UIR-LoRA. numpy does it in milliseconds, so a device needs no torch to serve a composition
+that it has never seen.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ def _merged(name: str, weight: NDArray[np.float32], parts: list[tuple[Adapter, f
         if update is None:
             continue
         if update.size != weight.size:
-            raise ValueError(f"{name}: adapter {adapter.name} has {update.size} entries, the base's weight {weight.size}")
+            raise ValueError(
+                f"{name}: adapter {adapter.name} has {update.size} entries, the base's weight {weight.size}"
+            )
         match update:
             case Factors(b, a, scale):
                 ups.append(b * np.float32(amount * scale))
@@ -94,7 +97,9 @@ def fill_graph(graph: bytes, weights: Weights) -> onnx.ModelProto:
         weight = weights.get(tensor.name)
         if weight is None or weight.shape != tuple(tensor.dims) or weight.dtype != np.float32:
             found = "missing" if weight is None else f"{weight.dtype} {weight.shape}"
-            raise PackageError(f"the graph's weight {tensor.name} {tuple(tensor.dims)} is {found}; export the package again")
+            raise PackageError(
+                f"the graph's weight {tensor.name} {tuple(tensor.dims)} is {found}; export the package again"
+            )
         del tensor.external_data[:]
         tensor.data_location = onnx.TensorProto.DEFAULT
         tensor.raw_data = weight.tobytes()

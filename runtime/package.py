@@ -1,7 +1,7 @@
 """Packages: the folder that export writes and the runtime reads.
 
-A package holds JSON, safetensors and ONNX only; nothing in it is ever unpickled or executed. Each file's SHA-256 stands in the
-manifest and is checked when the file is read, and no path may leave the package.
+A package holds JSON, safetensors and ONNX only; nothing in it is ever unpickled or executed. Each file's SHA-256
+stands in the manifest and is checked when the file is read, and no path may leave the package.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class FrameContract(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         multiple_of: H and W of what the graph is given are multiples of this.
-        overlap: how far an output pixel looks, pixels: tiles that overlap by this much on each side join without a seam.
+        overlap: how far an output pixel looks, pixels: tiles that overlap by this much on each side join without a
+            seam.
         exact_tiles: False where a pixel looks at the whole frame (global pooling), so that tiles are an approximation.
         bytes_per_pixel: memory that the largest set of live activations takes, for each pixel of the frame.
     """
@@ -108,7 +109,9 @@ class Package:
     def _read_manifest(self) -> Manifest:
         file = self.path / MANIFEST
         if not self.path.exists():
-            raise MissingFileError(f"{self.path}: no such package; make it with: uir-export --adapters rain,haze -o {self.path}")
+            raise MissingFileError(
+                f"{self.path}: no such package; make it with: uir-export --adapters rain,haze -o {self.path}"
+            )
         if not file.is_file():
             raise PackageError(f"{self.path}: not a package: it has no {MANIFEST}; make one with uir-export")
         try:
@@ -133,7 +136,9 @@ class Package:
             try:
                 Composition.parse(key).check_names(manifest.adapters)
             except UirError as error:
-                raise PackageError(f"{file}: damaged: composition {key!r}: {error}; export the package again") from error
+                raise PackageError(
+                    f"{file}: damaged: composition {key!r}: {error}; export the package again"
+                ) from error
 
     def _inside(self, name: str) -> Path:
         """The path of one of the package's files, which must not leave the package, not by a link either."""
@@ -156,7 +161,9 @@ class Package:
         except OSError as error:
             raise PackageError(f"{path}: cannot be read: {error.strerror}; export the package again") from error
         if hashlib.sha256(content).hexdigest() != self.manifest.files[name]:
-            raise PackageError(f"{path}: is not the file that was exported (its SHA-256 differs); export the package again")
+            raise PackageError(
+                f"{path}: is not the file that was exported (its SHA-256 differs); export the package again"
+            )
         return content
 
     def verify(self) -> None:
@@ -169,7 +176,9 @@ class Package:
         try:
             return dict(safetensors.numpy.load(self.read(name)))
         except (SafetensorError, KeyError) as error:
-            raise PackageError(f"{self.path / name}: not a whole safetensors file ({error}); export it again") from error
+            raise PackageError(
+                f"{self.path / name}: not a whole safetensors file ({error}); export it again"
+            ) from error
 
     @cached_property
     def base_weights(self) -> dict[str, NDArray[np.float32]]:
@@ -180,7 +189,9 @@ class Package:
         """The ONNX graph of a precision, its weights left out."""
         if precision not in self.manifest.graphs:
             there = ", ".join(self.manifest.graphs)
-            raise PackageError(f"{self.path}: has no {precision} graph (it has {there}); export it with --precision {precision}")
+            raise PackageError(
+                f"{self.path}: has no {precision} graph (it has {there}); export it with --precision {precision}"
+            )
         return self.read(self.manifest.graphs[precision])
 
     def adapter(self, name: str) -> Adapter:
@@ -193,7 +204,9 @@ class Package:
         try:
             return Adapter(name, decode_updates(self.tensors(file)))
         except (KeyError, ValueError) as error:
-            raise PackageError(f"{self.path / file}: not an adapter's factors: {error}; export the package again") from error
+            raise PackageError(
+                f"{self.path / file}: not an adapter's factors: {error}; export the package again"
+            ) from error
 
 
 def encode_updates(updates: dict[str, Update]) -> dict[str, NDArray[np.float32]]:

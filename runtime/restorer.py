@@ -41,7 +41,8 @@ class Restorer:
 
     Args:
         package: the package's folder, or an opened `Package`.
-        composition: `"rain"`, `"haze=0.4,rain=0.6"`, a mapping of weights or a `Composition`; None is the package's default.
+        composition: `"rain"`, `"haze=0.4,rain=0.6"`, a mapping of weights or a `Composition`; None is the package's
+            default.
         device: `"auto"` or `"cpu"`.
         memory_limit: bytes that the network's activations may take; larger frames are restored in tiles.
 
@@ -144,9 +145,13 @@ def _composition(value: str | Mapping[str, float] | Composition) -> Composition:
 def _check(frame: NDArray[np.uint8]) -> None:
     if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8:
         found = frame.dtype if isinstance(frame, np.ndarray) else type(frame).__name__
-        raise FrameError(f"a frame is a uint8 array, and this is {found}; convert it with (x * 255).round().astype('uint8')")
+        raise FrameError(
+            f"a frame is a uint8 array, and this is {found}; convert it with (x * 255).round().astype('uint8')"
+        )
     if frame.ndim not in (3, 4) or frame.shape[-1] != 3 or frame.size == 0:
-        raise FrameError(f"a frame is H x W x 3 RGB, or N x H x W x 3 for a batch; this is {' x '.join(map(str, frame.shape))}")
+        raise FrameError(
+            f"a frame is H x W x 3 RGB, or N x H x W x 3 for a batch; this is {' x '.join(map(str, frame.shape))}"
+        )
 
 
 def _pad(frames: NDArray[np.uint8], down: int, across: int) -> NDArray[np.uint8]:

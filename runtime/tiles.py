@@ -1,8 +1,8 @@
 """Tiles: frames too large for the memory limit, restored piece by piece without seams.
 
-An output pixel looks no farther than the receptive radius of the network. A tile that reaches that much beyond the part that is kept of it
-gives exactly what the whole frame would give, so the overlap is that radius and no blending is needed. Windows start at
-multiples of the network's coarsest cell, so that its grid is the same in every tile.
+An output pixel looks no farther than the receptive radius of the network. A tile that reaches that much beyond the
+part that is kept of it gives exactly what the whole frame would give, so the overlap is that radius and no blending
+is needed. Windows start at multiples of the network's coarsest cell, so that its grid is the same in every tile.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ def restore_tiled(frame: Frame, run: Callable[[Frame], Frame], grid: Grid, *, mu
     """
     height, width = frame.shape[:2]
     if grid.rows == grid.columns == 1:
-        return run(frame[None])[0]
+        whole: Frame = run(frame[None])[0]
+        return whole
     result = np.empty_like(frame)
     for top, (y0, y1) in _spans(height, grid.rows, grid.height, multiple, overlap):
         for left, (x0, x1) in _spans(width, grid.columns, grid.width, multiple, overlap):

@@ -6,6 +6,7 @@ Runs the very commands that a user types, on a clip whose truth is known.
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,11 +56,9 @@ def _show(name: str, command: object, *arguments: str) -> None:
 def _middle_frame(video: Path) -> NDArray[np.uint8]:
     """The frame halfway through a video, H x W x 3 RGB."""
     with av.open(str(video)) as container:
-        frames = container.streams.video[0].frames
-        for index, frame in enumerate(container.decode(video=0)):
-            if index == frames // 2:
-                break
-        return frame.to_ndarray(format="rgb24")
+        middle = container.streams.video[0].frames // 2
+        frame = next(itertools.islice(container.decode(video=0), middle, None))
+        return np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
 
 
 if __name__ == "__main__":

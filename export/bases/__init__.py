@@ -6,7 +6,6 @@ weights' names and shapes, so a checkpoint needs no side file.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from uir.export.bases import nafnet, unet
+from uir.export.tensors import read_tensors, refuse_pickle
 from uir.runtime.errors import BaseModelError, MissingFileError, OutputError
 
 
@@ -26,8 +26,8 @@ class Architecture:
     """A family of networks: how to build one, and how to recognise its weights.
 
     Attributes:
-        build: makes a network; keyword arguments choose its size. Networks map N x 3 x H x W in [0, 1] to the same shape
-            and have `multiple_of`.
+        build: makes a network; keyword arguments choose its size. Networks map N x 3 x H x W in [0, 1] to the same
+            shape and have `multiple_of`.
         detect: a state dict to `build`'s arguments, or None where the weights are of another architecture.
     """
 
@@ -63,19 +63,8 @@ def load_base(path: Path) -> LoadedBase:
     """
     if not path.is_file():
         raise MissingFileError(f"{path}: no such base checkpoint")
-    if path.suffix != ".safetensors":
-        raise BaseModelError(
-            f"{path}: a base is read from .safetensors only, since a pickle can run code. Convert it where you trust it: "
-            "safetensors.torch.save_file(torch.load(FILE, weights_only=True), 'base.safetensors')"
-        )
-    try:
-        weights = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise BaseModelError(f"{path}: not a whole safetensors file ({error}); fetch it again") from error
-    weights = {name: tensor.float() for name, tensor in weights.items()}
-    broken = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
-    if broken:
-        raise BaseModelError(f"{path}: {broken[0]} holds NaN or infinity ({len(broken)} such tensors); fetch it again")
+    refuse_pickle(path, error=BaseModelError)
+    weights = {name: torch.from_numpy(values) for name, values in read_tensors(path, BaseModelError).items()}
     return LoadedBase(*_network(path, weights))
 
 
@@ -92,7 +81,8 @@ def _network(path: Path, weights: Mapping[str, Tensor]) -> tuple[str, nn.Module]
         return name, network.eval()
     listed = ", ".join(sorted(weights)[:5])
     raise BaseModelError(
-        f"{path}: of no known architecture (known: {', '.join(ARCHITECTURES)}); its first weights are {listed or 'none'}"
+        f"{path}: of no known architecture (known: {', '.join(ARCHITECTURES)}); "
+        f"its first weights are {listed or 'none'}"
     )
 
 
@@ -106,7 +96,7 @@ def save_base(path: Path, architecture: str, weights: Mapping[str, Tensor]) -> N
     try:
         contiguous = {name: tensor.detach().contiguous() for name, tensor in weights.items()}
         save_file(contiguous, temporary, metadata={"architecture": architecture})
-        os.replace(temporary, path)
+        temporary.replace(path)
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
         raise OutputError(f"{path}: cannot be written: {error}") from error

@@ -1,8 +1,8 @@
 """NAFNet (Chen et al. 2022, "Simple Baselines for Image Restoration"), the second architecture.
 
-The parameter names are those of the published network (`intro`, `encoders.0.0.conv1`, `downs.0`, `middle_blks.0`, `ups.0.0`,
-`decoders`, `ending`, `beta`, `gamma`), so that its checkpoints load. The global average pooling of the channel attention
-is kept: a NAFNet's tiles may differ slightly from the whole frame's result.
+The parameter names are those of the published network (`intro`, `encoders.0.0.conv1`, `downs.0`, `middle_blks.0`,
+`ups.0.0`, `decoders`, `ending`, `beta`, `gamma`), so that its checkpoints load. The global average pooling of the
+channel attention is kept: a NAFNet's tiles may differ slightly from the whole frame's result.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class LayerNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         centred = x - x.mean(1, keepdim=True)
-        normed = centred / ((centred * centred).mean(1, keepdim=True) + self.eps).sqrt()
+        normed: Tensor = centred / ((centred * centred).mean(1, keepdim=True) + self.eps).sqrt()
         return normed * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1)
 
 
@@ -64,7 +64,8 @@ class NAFBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         gated = self.sg(self.conv2(self.conv1(self.norm1(x))))
         y = x + self.beta * self.conv3(gated * self.sca(gated))
-        return y + self.gamma * self.conv5(self.sg(self.conv4(self.norm2(y))))
+        change: Tensor = self.conv5(self.sg(self.conv4(self.norm2(y))))
+        return y + self.gamma * change
 
 
 class NAFNet(nn.Module):
@@ -115,7 +116,8 @@ class NAFNet(nn.Module):
         x = self.middle_blks(x)
         for up, decoder in zip(self.ups, self.decoders, strict=True):
             x = decoder(up(x) + skips.pop())
-        return frame + self.ending(x)
+        change: Tensor = self.ending(x)
+        return frame + change
 
 
 def detect(weights: Mapping[str, Tensor]) -> dict[str, object] | None:

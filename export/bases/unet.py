@@ -1,11 +1,11 @@
 """The shipped base: a small U-Net of plain convolutions, made for engines.
 
-Only dense convolutions, ReLU, additions and pixel shuffles: every one of them fuses in every backend, none
-overflows float16, and all quantise well. No normalisation and no global pooling, so the response at a pixel
-depends on a bounded neighbourhood and tiles join without seams. The work is done behind a 2x space-to-depth, at a quarter of the
-pixels (as in FFDNet, Zhang et al. 2018); with the 3x3 convolution behind it, that is one 6x6 convolution of stride 2, which
-spares the shuffle. The U-Net follows Ronneberger et al. 2015, the residual blocks without normalisation
-EDSR, Lim et al. 2017.
+Only dense convolutions, ReLU, additions and pixel shuffles: every one of them fuses in every backend, none overflows
+float16, and all quantise well. No normalisation and no global pooling, so the response at a pixel depends on a
+bounded neighbourhood and tiles join without seams. The work is done behind a 2x space-to-depth, at a quarter of the
+pixels (as in FFDNet, Zhang et al. 2018); with the 3x3 convolution behind it, that is one 6x6 convolution of stride 2,
+which spares the shuffle. The U-Net follows Ronneberger et al. 2015, the residual blocks without normalisation EDSR,
+Lim et al. 2017.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv2(torch.relu(self.conv1(x)))
+        change: Tensor = self.conv2(torch.relu(self.conv1(x)))
+        return x + change
 
 
 class Up(nn.Module):
@@ -38,7 +39,8 @@ class Up(nn.Module):
         self.shuffle = nn.PixelShuffle(2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.shuffle(self.conv(x))
+        larger: Tensor = self.shuffle(self.conv(x))
+        return larger
 
 
 class UNet(nn.Module):
@@ -46,7 +48,8 @@ class UNet(nn.Module):
 
     Args:
         widths: channels at 1/2, 1/4, 1/8 ... of the frame's size; the last is the middle.
-        blocks: residual blocks at each of these sizes; those of all but the middle stand in the encoder and the decoder alike.
+        blocks: residual blocks at each of these sizes; those of all but the middle stand in the encoder and the
+            decoder alike.
     """
 
     def __init__(self, widths: Sequence[int] = (32, 48, 96, 160), blocks: Sequence[int] = (1, 1, 1, 3)) -> None:
@@ -90,7 +93,8 @@ class UNet(nn.Module):
         x = self.middle(x)
         for up, decoder in zip(reversed(self.ups), reversed(self.decoders), strict=True):
             x = decoder(up(x) + skips.pop())
-        return frame + self.shuffle(self.ending(x))
+        change: Tensor = self.shuffle(self.ending(x))
+        return frame + change
 
 
 def detect(weights: Mapping[str, Tensor]) -> dict[str, object] | None:
@@ -98,7 +102,11 @@ def detect(weights: Mapping[str, Tensor]) -> dict[str, object] | None:
     if not {"intro.weight", "ending.weight"} <= weights.keys() or "ups.0.conv.weight" not in weights:
         return None
     levels = 1 + max(int(m[1]) for key in weights if (m := re.match(r"downs\.(\d+)\.weight", key)))
-    widths = [int(weights["intro.weight"].shape[0])] + [int(weights[f"downs.{i}.weight"].shape[0]) for i in range(levels)]
-    blocks = [len({key for key in weights if re.match(rf"encoders\.{i}\.\d+\.conv1\.weight", key)}) for i in range(levels)]
+    widths = [int(weights["intro.weight"].shape[0])] + [
+        int(weights[f"downs.{i}.weight"].shape[0]) for i in range(levels)
+    ]
+    blocks = [
+        len({key for key in weights if re.match(rf"encoders\.{i}\.\d+\.conv1\.weight", key)}) for i in range(levels)
+    ]
     blocks.append(len({key for key in weights if re.match(r"middle\.\d+\.conv1\.weight", key)}))
     return {"widths": widths, "blocks": blocks}

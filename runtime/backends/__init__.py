@@ -16,7 +16,10 @@ class Engine(Protocol):
     """What a backend compiles for one composition."""
 
     def run(self, frames: Frames) -> Frames:
-        """Restore N x H x W x 3 uint8 RGB frames; H and W as the package's frame contract says. Safe to call from many threads."""
+        """Restore N x H x W x 3 uint8 RGB frames. Safe to call from many threads.
+
+        H and W are as the package's frame contract says.
+        """
         ...
 
 

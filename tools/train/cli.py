@@ -29,8 +29,8 @@ from uir.runtime.console import run_command
 from uir.runtime.errors import MissingFileError, UsageError
 from uir.runtime.factors import Factors
 from uir.tools.train.data import DegradedPatches, Sampling, find_photos
-from uir.tools.train.lora import attach, base_weights, updates
 from uir.tools.train.loop import Schedule, train
+from uir.tools.train.lora import attach, base_weights, updates
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,7 +44,10 @@ def parser() -> argparse.ArgumentParser:
     base.add_argument("--degradations", type=_names, default=list(DEGRADATIONS), metavar="A,B", help="default: all")
     adapter = kinds.add_parser("adapter", help="one or more adapters over a frozen base")
     adapter.add_argument(
-        "degradations", nargs="+", metavar="NAME", help="the degradations to train adapters for: " + ", ".join(DEGRADATIONS)
+        "degradations",
+        nargs="+",
+        metavar="NAME",
+        help="the degradations to train adapters for: " + ", ".join(DEGRADATIONS),
     )
     adapter.add_argument("--base", type=Path, required=True, metavar="FILE", help="the base's .safetensors")
     adapter.add_argument("--init", type=Path, metavar="FOLDER", help="start from the adapters in this folder, by name")
@@ -55,11 +58,17 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--rank", type=int, default=16, help="rank of the adapters (default: %(default)s)")
         command.add_argument("--alpha", type=float, help="scale of the update is alpha/rank (default: the rank)")
         command.add_argument("--lr", type=float, default=1e-3, help="peak learning rate (default: %(default)s)")
-        command.add_argument("--lora-plus", type=float, default=1.0, metavar="RATIO", help="learning rate of B over A's")
+        command.add_argument(
+            "--lora-plus", type=float, default=1.0, metavar="RATIO", help="learning rate of B over A's"
+        )
         command.add_argument("--batch", type=int, default=8, help="patches a step (default: %(default)s)")
         command.add_argument("--patch", type=int, default=128, help="side of a patch, pixels (default: %(default)s)")
-        command.add_argument("--singles", type=float, default=0.7, help="share of single adapters (default: %(default)s)")
-        command.add_argument("--pairs", type=float, default=0.25, help="share of pairs by halves (default: %(default)s)")
+        command.add_argument(
+            "--singles", type=float, default=0.7, help="share of single adapters (default: %(default)s)"
+        )
+        command.add_argument(
+            "--pairs", type=float, default=0.25, help="share of pairs by halves (default: %(default)s)"
+        )
         command.add_argument("--seed", type=int, default=1, help="default: %(default)s")
         command.add_argument("--workers", type=int, default=1, help="processes that degrade (default: %(default)s)")
         command.add_argument(
@@ -87,10 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     photos = find_photos(options.photos)
 
     torch.manual_seed(options.seed)
-    if options.kind == "base":
-        base = LoadedBase.new(options.architecture)
-    else:
-        base = load_base(options.base)
+    base = LoadedBase.new(options.architecture) if options.kind == "base" else load_base(options.base)
     mix = attach(base.network, names, rank=options.rank, alpha=alpha)
     if options.kind == "adapter" and options.init:
         _initialise(base.network, options.init, names)
@@ -161,7 +167,9 @@ def _initialise(network: nn.Module, folder: Path, names: Sequence[str]) -> None:
             for name in names:
                 factors = adapters[name].updates.get(weight)
                 if not isinstance(factors, Factors) or factors.a.shape != update.a[name].shape:
-                    raise UsageError(f"{folder / name}: has no factors of the asked rank for {weight}; repeat its --rank")
+                    raise UsageError(
+                        f"{folder / name}: has no factors of the asked rank for {weight}; repeat its --rank"
+                    )
                 update.a[name].copy_(torch.from_numpy(factors.a))
                 update.b[name].copy_(torch.from_numpy(factors.b) * (factors.scale / update.scale))
 

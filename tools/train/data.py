@@ -54,8 +54,8 @@ class Sampling:
 
     Attributes:
         singles: share of the steps that merge one adapter, on its own degradation.
-        pairs: share of the steps that merge two adapters by halves, on both degradations. The remaining steps merge none, on
-            clean pictures, so that the base alone stays the identity.
+        pairs: share of the steps that merge two adapters by halves, on both degradations. The remaining steps merge
+            none, on clean pictures, so that the base alone stays the identity.
         patch: side of the square patches, pixels.
         batch: patches in a step; all have the step's composition.
     """
@@ -109,13 +109,15 @@ class DegradedPatches(Dataset[Batch]):
             clean.append(patch)
             worse = degrade(patch, severities, seed=int(rng.integers(2**31)))
             # Frames arrive as 8-bit codes; train on what will be seen.
-            degraded.append(np.round(worse * 255) / 255)
+            degraded.append((np.rint(worse * 255) / 255).astype(np.float32))
         weights = {name: 1 / len(degradations) for name in degradations}
         return Batch(weights, _to_tensor(degraded), _to_tensor(clean))
 
     def _composition(self, rng: np.random.Generator) -> list[str]:
         draw = rng.random()
-        if draw < self.sampling.singles or (len(self.names) == 1 and draw < self.sampling.singles + self.sampling.pairs):
+        if draw < self.sampling.singles or (
+            len(self.names) == 1 and draw < self.sampling.singles + self.sampling.pairs
+        ):
             return [str(rng.choice(self.names))]
         if draw < self.sampling.singles + self.sampling.pairs:
             return [str(name) for name in rng.choice(self.names, size=2, replace=False)]
@@ -128,11 +130,11 @@ class DegradedPatches(Dataset[Batch]):
         source = min(int(side * rng.uniform(1.0, 2.5)), height, width)
         top, left = int(rng.integers(height - source + 1)), int(rng.integers(width - source + 1))
         patch = picture[top : top + source, left : left + source]
-        if source != side:
-            patch = cv2.resize(patch, (side, side), interpolation=cv2.INTER_AREA if source > side else cv2.INTER_CUBIC)
+        interpolation = cv2.INTER_AREA if source > side else cv2.INTER_CUBIC
+        sized = cv2.resize(patch, (side, side), interpolation=interpolation)
         if rng.random() < 0.5:
-            patch = patch[:, ::-1]
-        return np.ascontiguousarray(patch, dtype=np.float32) / np.float32(255)
+            sized = sized[:, ::-1]
+        return np.ascontiguousarray(sized, dtype=np.float32) / np.float32(255)
 
 
 def _to_tensor(pictures: Sequence[NDArray[np.float32]]) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,7 +29,8 @@ class Schedule:
     Attributes:
         steps: optimiser steps in all; the learning rate warms up over the first 2% and falls to zero along a cosine.
         lr: AdamW's learning rate at its peak.
-        lora_plus: the learning rate of the factors B over that of everything else (LoRA+, Hayou et al. 2024, section 4).
+        lora_plus: the learning rate of the factors B over that of everything else (LoRA+, Hayou et al. 2024, section
+            4).
         ema: decay of the exponential moving average of the weights, which is what a run puts out.
         train_base: whether the base's own weights move too.
     """
@@ -64,13 +64,15 @@ def train(
         UsageError: the folder holds a run with other settings.
     """
     torch.manual_seed(identity["seed"])
-    optimiser = torch.optim.AdamW(_groups(network, schedule), lr=schedule.lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(schedule.ema))
+    optimiser = torch.optim.AdamW(
+        _groups(network, schedule), lr=schedule.lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True
+    )
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(schedule.ema))  # type: ignore[no-untyped-call]
     rates = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, schedule.steps))
     parts: dict[str, Any] = {"network": network, "average": average, "optimiser": optimiser, "rates": rates}
     start = _resume(run / "checkpoint.pt", parts, identity)
 
-    network.to(memory_format=torch.channels_last)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     steps = range(start, schedule.steps)
     loader = DataLoader(patches, batch_size=None, sampler=steps, num_workers=workers, prefetch_factor=8)
     saved, losses = time.monotonic(), _Losses(run / "log.jsonl")
@@ -133,7 +135,7 @@ def _save(path: Path, parts: dict[str, Any], identity: dict[str, Any], step: int
     temporary = path.with_suffix(".part")
     try:
         torch.save({"identity": identity, "step": step, **state}, temporary)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except (OSError, RuntimeError) as error:
         temporary.unlink(missing_ok=True)
         raise OutputError(f"{path}: the checkpoint cannot be written: {error}") from error
@@ -146,7 +148,8 @@ def _resume(path: Path, parts: dict[str, Any], identity: dict[str, Any]) -> int:
     if state["identity"] != identity:
         differing = [key for key in identity if state["identity"].get(key) != identity[key]]
         raise UsageError(
-            f"{path}: was made with other settings ({', '.join(differing)}); repeat them to go on, or choose another --out"
+            f"{path}: was made with other settings ({', '.join(differing)}); "
+            "repeat them to go on, or choose another --out"
         )
     for name, part in parts.items():
         part.load_state_dict(state[name])

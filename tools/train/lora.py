@@ -1,7 +1,8 @@
 """LoRA as a parametrisation: the network runs on merged weights, gradients reach the factors.
 
-`W = W_0 + sum_i w_i * (alpha / r) * (B_i @ A_i)` (LoRA, Hu et al. 2021, eq. 3, summed over adapters as in UIR-LoRA). Training
-on merged weights is the very computation that is deployed, and costs no more per step than the base alone.
+`W = W_0 + sum_i w_i * (alpha / r) * (B_i @ A_i)` (LoRA, Hu et al. 2021, eq. 3, summed over adapters as in
+UIR-LoRA). Training on merged weights is the very computation that is deployed, and costs no more per step than the
+base alone.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ class Mix:
 class LowRankUpdate(nn.Module):
     """Adds the mixed low-rank updates of all adapters to one weight.
 
-    `a[name]` is r x n and `b[name]` m x r, where the weight's first axis has m entries and the others n together. A starts
-    random and B at zero (Hu et al. 2021, section 4.1), so that an untrained adapter changes nothing.
+    `a[name]` is r x n and `b[name]` m x r, where the weight's first axis has m entries and the others n together. A
+    starts random and B at zero (Hu et al. 2021, section 4.1), so that an untrained adapter changes nothing.
     """
 
     def __init__(self, shape: torch.Size, names: Iterable[str], rank: int, scale: float, mix: Mix) -> None:
@@ -60,7 +61,7 @@ def updates(network: nn.Module) -> Iterator[tuple[str, LowRankUpdate]]:
     """Every weight that has low-rank updates, as (`<module>.weight`, its updates)."""
     for name, module in network.named_modules():
         if parametrize.is_parametrized(module, "weight"):
-            update = module.parametrizations["weight"][0]  # type: ignore[index]
+            update = module.parametrizations["weight"][0]
             assert isinstance(update, LowRankUpdate)
             yield f"{name}.weight", update
 
@@ -70,5 +71,5 @@ def base_weights(network: nn.Module) -> dict[str, Tensor]:
     return {
         name.replace(".parametrizations.weight.original", ".weight"): tensor
         for name, tensor in network.state_dict().items()
-        if not (".parametrizations.weight.0." in name)
+        if ".parametrizations.weight.0." not in name
     }
