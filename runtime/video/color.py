@@ -21,7 +21,7 @@ RGB, BT709, UNSPECIFIED = 0, 1, 2
 SMPTE170M = 6
 HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 
-# H.273's number -> swscale's (SWS_CS_*), as numbers: PyAV 16, the newest for Python 3.10, does not name them all.
+# H.273's number -> swscale's (SWS_CS_*), as numbers: PyAV before 18 does not name them all.
 _BT601, _BT709 = 5, 1
 _SWSCALE = {BT709: _BT709, 4: 4, 5: _BT601, SMPTE170M: _BT601, 7: 7, 9: 9}
 
@@ -120,8 +120,10 @@ class FromRgb:
     def __call__(self, image: NDArray[np.uint8]) -> VideoFrame:
         """Convert one image; its memory is read, not kept."""
         color = self._color
+        rgb = VideoFrame.from_numpy_buffer(np.ascontiguousarray(image), format="rgb24")
+        rgb.colorspace = color.matrix  # PyAV 17 loses a BT.2020 that is only asked for
         frame = self._reformatter.reformat(
-            VideoFrame.from_numpy_buffer(np.ascontiguousarray(image), format="rgb24"),
+            rgb,
             format=self._pix_fmt,
             src_colorspace=_other(self._matrix),
             dst_colorspace=self._matrix,

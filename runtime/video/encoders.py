@@ -50,7 +50,8 @@ class VideoOptions:
     quality: int = 18
     """0 is lossless, 18 looks like the source, 51 is the smallest file: a constant rate factor."""
     preset: str = "veryfast"
-    """How long the encoder may search, one of x264's names. On CPUs the network needs the time more."""
+    """How long the encoder may search, one of x264's names. At 640x360 veryfast took 5 ms of CPU a frame and medium 17,
+    for no smaller files at the same rate factor; a network on the same cores needs that time more."""
     compare: bool = False
     """Write the source at the left and the result at the right."""
     start: float = 0.0

@@ -93,7 +93,7 @@ def process_video(
         bar = tqdm(
             total=reader.expected_frames,
             desc=source.name,
-            unit="frames",
+            unit=" frames",
             delay=_PROGRESS_AFTER,
             # Without a terminal a bar would only fill a log.
             disable=not (progress and sys.stderr.isatty()),

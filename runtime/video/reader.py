@@ -213,8 +213,15 @@ class VideoReader:
                 frame.width,
                 frame.height,
             )
+        try:
+            rgb = self._to_rgb(frame)
+        except (av.FFmpegError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise MediaError(
+                f"{self.path}: {frame.format.name} frames cannot be converted to RGB ({reason})"
+            ) from error
         return Picture(
-            image=self._orientation.apply(self._to_rgb(frame)),
+            image=self._orientation.apply(rgb),
             seconds=float((frame.pts - self._origin) * self.time_base),
             pts=frame.pts - (self._first_pts if self.shift else 0),
             duration=frame.duration or 0,

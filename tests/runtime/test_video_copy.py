@@ -156,6 +156,14 @@ def test_mp4_keeps_what_phones_write(make_video: Any, read_video: Any, out: Path
     assert written.items() <= read_video(out).metadata.items()
 
 
+def test_the_timecode_stays_one_track(make_video: Any, read_video: Any, tmp_path: Path) -> None:
+    source = make_video("in.mov", video_metadata={"timecode": "01:02:03:04"})
+    process_video(source, tmp_path / "out.mov", same)
+    after = read_video(tmp_path / "out.mov")
+    assert after.kinds == read_video(source).kinds
+    assert after.stream_metadata[0]["timecode"] == "01:02:03:04"
+
+
 @pytest.mark.parametrize("route", [(".mp4", ".mp4"), (".mp4", ".mkv"), (".mkv", ".mkv"), (".mkv", ".mp4")])
 def test_cover_art_stays_cover_art(route: tuple[str, str], make_video: Any, read_video: Any, tmp_path: Path) -> None:
     source = make_video(cover=True)
