@@ -74,16 +74,30 @@ def _network(path: Path, weights: Mapping[str, Tensor]) -> tuple[str, nn.Module]
         if settings is None:
             continue
         network = architecture.build(**settings)
-        try:
-            network.load_state_dict(weights)
-        except RuntimeError as error:
-            raise BaseModelError(f"{path}: looks like a {name}, but its weights do not fit one: {error}") from error
+        differing = _differing(weights, network.state_dict())
+        if differing:
+            more = f"; and {len(differing) - 3} more" if len(differing) > 3 else ""
+            raise BaseModelError(f"{path}: looks like a {name}, but is not one: {'; '.join(differing[:3])}{more}")
+        network.load_state_dict(weights)
         return name, network.eval()
     listed = ", ".join(sorted(weights)[:5])
     raise BaseModelError(
         f"{path}: of no known architecture (known: {', '.join(ARCHITECTURES)}); "
         f"its first weights are {listed or 'none'}"
     )
+
+
+def _differing(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+    """How a checkpoint's names and shapes differ from those of the network that it looks like."""
+
+    def shape(tensors: Mapping[str, Tensor], name: str) -> str:
+        return " x ".join(map(str, tensors[name].shape)) if name in tensors else "missing"
+
+    return [
+        f"{name} is {shape(weights, name)}, and should be {shape(wanted, name)}"
+        for name in sorted({*weights, *wanted})
+        if shape(weights, name) != shape(wanted, name)
+    ]
 
 
 def save_base(path: Path, architecture: str, weights: Mapping[str, Tensor]) -> None:

@@ -7,6 +7,7 @@ channel attention is kept: a NAFNet's tiles may differ slightly from the whole f
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 
@@ -63,7 +64,7 @@ class NAFBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         gated = self.sg(self.conv2(self.conv1(self.norm1(x))))
-        y = x + self.beta * self.conv3(gated * self.sca(gated))
+        y: Tensor = x + self.beta * self.conv3(gated * self.sca(gated))
         change: Tensor = self.conv5(self.sg(self.conv4(self.norm2(y))))
         return y + self.gamma * change
 
@@ -128,7 +129,7 @@ def detect(weights: Mapping[str, Tensor]) -> dict[str, object] | None:
     def blocks(prefix: str) -> int:
         return len({key for key in weights if re.match(rf"{prefix}\.\d+\.beta$", key)})
 
-    levels = 1 + max(int(m[1]) for key in weights if (m := re.match(r"downs\.(\d+)\.weight", key)))
+    levels = next(i for i in itertools.count() if f"downs.{i}.weight" not in weights)
     return {
         "width": int(weights["intro.weight"].shape[0]),
         "encoders": [blocks(rf"encoders\.{i}") for i in range(levels)],

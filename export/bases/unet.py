@@ -10,11 +10,14 @@ Lim et al. 2017.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+
+RESIDUAL_SCALE = 0.1  # of a branch's first weights (EDSR scales the branch itself)
 
 
 class ResidualBlock(nn.Module):
@@ -66,22 +69,30 @@ class UNet(nn.Module):
         self.middle = nn.Sequential(*(ResidualBlock(widths[-1]) for _ in range(blocks[-1])))
         self.ending = nn.Conv2d(widths[0], 12, 3, padding=1)
         self.shuffle = nn.PixelShuffle(2)
-        self._start_as_identity()
+        self._initialise()
 
     @property
     def multiple_of(self) -> int:
         """The frame's height and width must be multiples of this many pixels."""
         return int(2 ** len(self.widths))
 
-    def _start_as_identity(self) -> None:
-        """Let every residual branch begin near zero, so that an untrained network returns its input."""
+    def _initialise(self) -> None:
+        """Keep activations at the input's scale (He et al. 2015), and let the network begin near the identity.
+
+        Without normalisation, layers that shrink their input leave it to the biases to decide, and ReLUs die.
+        """
         for module in self.modules():
-            if isinstance(module, ResidualBlock):
-                nn.init.zeros_(module.conv2.weight)
-        nn.init.zeros_(self.ending.weight)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d) and module.bias is not None:
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
+                assert module.bias is not None
                 nn.init.zeros_(module.bias)
+        for block in self.modules():
+            if isinstance(block, ResidualBlock):
+                nn.init.kaiming_normal_(block.conv1.weight, nonlinearity="relu")
+                nn.init.kaiming_normal_(block.conv2.weight, nonlinearity="linear")
+                block.conv2.weight.data.mul_(RESIDUAL_SCALE)
+        nn.init.kaiming_normal_(self.intro.weight, nonlinearity="relu")
+        self.ending.weight.data.mul_(RESIDUAL_SCALE)
 
     def forward(self, frame: Tensor) -> Tensor:
         x = torch.relu(self.intro(frame))
@@ -101,7 +112,7 @@ def detect(weights: Mapping[str, Tensor]) -> dict[str, object] | None:
     """The constructor's arguments for a state dict of this architecture, or None where it is of another."""
     if not {"intro.weight", "ending.weight"} <= weights.keys() or "ups.0.conv.weight" not in weights:
         return None
-    levels = 1 + max(int(m[1]) for key in weights if (m := re.match(r"downs\.(\d+)\.weight", key)))
+    levels = next(i for i in itertools.count() if f"downs.{i}.weight" not in weights)
     widths = [int(weights["intro.weight"].shape[0])] + [
         int(weights[f"downs.{i}.weight"].shape[0]) for i in range(levels)
     ]

@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--steps", type=int, default=10000, help="default: %(default)s")
         command.add_argument("--rank", type=int, default=16, help="rank of the adapters (default: %(default)s)")
         command.add_argument("--alpha", type=float, help="scale of the update is alpha/rank (default: the rank)")
-        command.add_argument("--lr", type=float, default=1e-3, help="peak learning rate (default: %(default)s)")
+        command.add_argument("--lr", type=float, default=Schedule.lr, help="peak learning rate (default: %(default)s)")
         command.add_argument(
             "--lora-plus", type=float, default=1.0, metavar="RATIO", help="learning rate of B over A's"
         )
@@ -94,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sampling = Sampling(options.singles, options.pairs, options.patch, options.batch)
     schedule = Schedule(options.steps, options.lr, options.lora_plus, train_base=options.kind == "base")
     photos = find_photos(options.photos)
+    excluded = _exclusions(options.exclude)
 
     torch.manual_seed(options.seed)
     base = LoadedBase.new(options.architecture) if options.kind == "base" else load_base(options.base)
@@ -111,8 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "schedule": asdict(schedule),
         "seed": options.seed,
         "photos": [photo.name for photo in photos],
+        "excluded": {name: sorted(files) for name, files in excluded.items()},
     }
-    excluded = _exclusions(options.exclude)
     patches = DegradedPatches(photos, names, sampling, options.seed, excluded)
     options.out.mkdir(parents=True, exist_ok=True)
     started = time.time()
@@ -124,7 +125,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     record = {
         **identity,
         "command": ["uir-train", *(arguments if arguments is not None else sys.argv[1:])],
-        "excluded": {name: sorted(files) for name, files in excluded.items()},
         "torch": torch.__version__,
         "hours of the last stretch": round((time.time() - started) / 3600, 3),
     }

@@ -36,7 +36,7 @@ class Schedule:
     """
 
     steps: int
-    lr: float = 1e-3
+    lr: float = 4e-4
     lora_plus: float = 1.0
     ema: float = 0.998
     train_base: bool = False
