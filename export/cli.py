@@ -13,21 +13,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from uir.export.adapters import check_fits, compacted, load_adapter
 from uir.export.package_writer import ExportAdapter, ExportBase, write_package
 from uir.export.zoo import zoo_adapters, zoo_base
 from uir.runtime.atomic import check_destination
-from uir.runtime.composition import BASE_KEY, Composition, check_name
+from uir.runtime.composition import Composition, check_name, is_adapter_name
 from uir.runtime.console import run_command
 from uir.runtime.errors import UsageError
+from uir.runtime.factors import Adapter
 from uir.runtime.package import DEFAULT_PACKAGE
 
-NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 ZOO_LICENCE = "Apache-2.0"
 UNSTATED = "unstated"
 
@@ -73,18 +72,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         composition.check_names(sources)
     default = asked[0] if asked else compositions[-1]
 
-    base = _traced_base(options.base) if options.base else zoo_base()
-    adapters = []
-    for name, folder in sources.items():
-        adapter = load_adapter(folder, name)
-        check_fits(adapter, base.weights)
-        adapters.append(
-            ExportAdapter(compacted(adapter), ZOO_LICENCE if folder == zoo_adapters().get(name) else UNSTATED)
-        )
+    zoo = zoo_adapters()
+    adapters = [load_adapter(folder, name) for name, folder in sources.items()]
+    base = _traced_base(options.base, adapters) if options.base else _zoo_base(adapters)
     manifest = write_package(
         options.output,
         base,
-        adapters,
+        [
+            ExportAdapter(
+                compacted(adapter), ZOO_LICENCE if sources[adapter.name] == zoo.get(adapter.name) else UNSTATED
+            )
+            for adapter in adapters
+        ],
         list(dict.fromkeys([*compositions, *asked])),
         default,
         command=["uir-export", *(arguments if arguments is not None else sys.argv[1:])],
@@ -124,25 +123,36 @@ def parse_adapters(text: str) -> dict[str, Path]:
         else:
             check_name(part, zoo, "adapter in the zoo")
             raise AssertionError("unreachable: the name is not in the zoo")
-        if not NAME.fullmatch(name) or name == BASE_KEY:
+        if not is_adapter_name(name):
             raise UsageError(f"{name!r}: not a name for an adapter (letters, digits, - and _); write it as NAME={path}")
         if name in sources:
             raise UsageError(f"{name} is named twice in --adapters {text}")
         sources[name] = path
     if not sources:
-        raise UsageError(f"--adapters {text!r} names no adapter; there are {', '.join(zoo)}")
+        raise UsageError(f"--adapters {text!r} names no adapter; in the zoo are {', '.join(zoo)}")
     return sources
 
 
-def _traced_base(path: Path) -> ExportBase:
+def _zoo_base(adapters: Iterable[Adapter]) -> ExportBase:
+    base = zoo_base()
+    for adapter in adapters:
+        check_fits(adapter, base.weights)
+    return base
+
+
+def _traced_base(path: Path, adapters: Iterable[Adapter]) -> ExportBase:
     """Load and trace a checkpoint; the only place where export needs torch."""
     try:
         from uir.export.bases import load_base
-        from uir.export.trace import trace
+        from uir.export.trace import trace, weights_of
+
+        base = load_base(path)
+        weights = weights_of(base.network)
+        for adapter in adapters:  # before the tracing, which takes seconds
+            check_fits(adapter, weights)
+        traced = trace(base.network)
     except ModuleNotFoundError as error:
         raise UsageError(f"--base needs {error.name}: pip install 'uir-edge[export]'") from error
-    base = load_base(path)
-    traced = trace(base.network)
     return ExportBase(path.stem, base.architecture, UNSTATED, traced.graph, traced.weights, traced.frame)
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
+import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -67,17 +68,22 @@ def trace(network: nn.Module) -> TracedBase:
         BaseModelError: the exporter renamed or folded a weight, so that adapters could not be merged into it.
     """
     multiple = int(network.multiple_of)  # type: ignore[arg-type]
-    weights = {name: tensor.detach().float().numpy() for name, tensor in network.state_dict().items()}
-    model = to_onnx(FrameModel(_with_distinct_weights(network)), (3, 2 * multiple, 2 * multiple), multiple)
+    distinct = _with_distinct_weights(network)
+    model = to_onnx(FrameModel(distinct), (3, 2 * multiple, 2 * multiple), multiple)
     _rename(model, "base.")
     radius = receptive_radius(network)
     frame = FrameContract(
         multiple_of=multiple,
-        overlap=APPROXIMATE_OVERLAP if radius is None else multiple * math.ceil(radius / multiple),
+        overlap=multiple * math.ceil((APPROXIMATE_OVERLAP if radius is None else radius) / multiple),
         exact_tiles=radius is not None,
         bytes_per_pixel=live_bytes_per_pixel(model, 16 * multiple),
     )
-    return TracedBase(cut_weights(model, weights), weights, frame)
+    return TracedBase(cut_weights(model, weights_of(distinct)), weights_of(network), frame)
+
+
+def weights_of(network: nn.Module) -> dict[str, NDArray[np.float32]]:
+    """A copy of a network's weights, float32, by their names in its state dict."""
+    return {name: tensor.numpy(force=True).astype(np.float32) for name, tensor in network.state_dict().items()}
 
 
 def _with_distinct_weights(network: nn.Module) -> nn.Module:
@@ -139,25 +145,30 @@ def _quiet() -> Iterator[None]:
 
 def _rename(model: onnx.ModelProto, prefix: str) -> None:
     """Take the wrapper's prefix off the initializers' names: adapters speak of the base's own."""
+    short = {tensor.name: tensor.name.removeprefix(prefix) for tensor in model.graph.initializer}
     for tensor in model.graph.initializer:
-        tensor.name = tensor.name.removeprefix(prefix)
+        tensor.name = short[tensor.name]
     for node in model.graph.node:
-        node.input[:] = [name.removeprefix(prefix) for name in node.input]
+        node.input[:] = [short.get(name, name) for name in node.input]
 
 
 def cut_weights(model: onnx.ModelProto, weights: Mapping[str, NDArray[np.float32]]) -> bytes:
     """The model without its weights' values, serialised; they are marked as external data.
 
+    Args:
+        weights: what the model was traced with, all of them different.
+
     Raises:
-        BaseModelError: a weight is not in the model under its own name and shape.
+        BaseModelError: a weight is not in the model as it is, under its own name.
     """
     initializers = {tensor.name: tensor for tensor in model.graph.initializer}
     for name, weight in weights.items():
         tensor = initializers.get(name)
-        if tensor is None or tuple(tensor.dims) != weight.shape:
-            found = "is not in the graph" if tensor is None else f"became {tuple(tensor.dims)}"
+        if tensor is None or not np.array_equal(onnx.numpy_helper.to_array(tensor), weight):
+            found = "is not in the graph" if tensor is None else f"was changed into {tuple(tensor.dims)}"
             raise BaseModelError(
-                f"{name} {weight.shape} {found}: the exporter folded it, so no adapter can be merged into it"
+                f"{name} {weight.shape} {found}: it is unused, tied to another weight or folded into one, so that no "
+                "adapter can be merged into it"
             )
         tensor.ClearField("raw_data")
         tensor.data_location = onnx.TensorProto.EXTERNAL
@@ -169,12 +180,14 @@ def receptive_radius(network: nn.Module) -> int | None:
     """How many pixels away an input pixel can still change an output pixel; None where that is the whole frame.
 
     Found by differentiation: with all weights positive nothing cancels and every ReLU is open, so the gradient of an
-    output pixel is non-zero wherever it looks.
+    output pixel is non-zero wherever it looks. They are random, since a normalisation takes equal channels to zero.
     """
     probe = copy.deepcopy(network).eval().double()
+    generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for tensor in probe.state_dict().values():
-            tensor.fill_(1 / max(1, tensor[0].numel() if tensor.dim() > 1 else 1))
+            fan = tensor[0].numel() if tensor.dim() > 1 else 1
+            tensor.uniform_(0.5 / fan, 1.5 / fan, generator=generator)
     multiple = int(probe.multiple_of)  # type: ignore[arg-type]
     size = 32 * multiple
     radius = 0
@@ -189,20 +202,22 @@ def receptive_radius(network: nn.Module) -> int | None:
 
 
 def live_bytes_per_pixel(model: onnx.ModelProto, side: int) -> float:
-    """The memory of the largest set of activations alive at once, for each pixel of a `side` x `side` frame."""
-    sized = copy.deepcopy(model)
-    for value in (*sized.graph.input, *sized.graph.output):
-        for dim, length in zip(value.type.tensor_type.shape.dim, (1, side, side, 3), strict=True):
-            dim.dim_value = length
-    sized = onnx.shape_inference.infer_shapes(sized, data_prop=True)
-    sizes = {
-        value.name: math.prod(dim.dim_value for dim in value.type.tensor_type.shape.dim)
-        * onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).itemsize
-        for value in (*sized.graph.value_info, *sized.graph.input, *sized.graph.output)
-    }
-    last_use = {name: i for i, node in enumerate(sized.graph.node) for name in node.input}
-    live = peak = 0
-    for i, node in enumerate(sized.graph.node):
+    """The memory of the largest set of activations alive at once, for each pixel of a `side` x `side` frame.
+
+    The sizes are those of a real run with every value as an output: ONNX's own inference of shapes gives up too early.
+    """
+    probe = copy.deepcopy(model)
+    given = {value.name for value in probe.graph.output}
+    inner = [name for node in probe.graph.node for name in node.output if name and name not in given]
+    probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner)
+    session = onnxruntime.InferenceSession(probe.SerializeToString(), providers=["CPUExecutionProvider"])
+    frame = np.zeros((1, side, side, 3), np.uint8)
+    names = [value.name for value in session.get_outputs()]
+    sizes = {name: value.nbytes for name, value in zip(names, session.run(None, {"frame": frame}), strict=True)}
+    sizes["frame"] = frame.nbytes
+    last_use = {name: i for i, node in enumerate(model.graph.node) for name in node.input}
+    live = peak = frame.nbytes
+    for i, node in enumerate(model.graph.node):
         live += sum(sizes.get(name, 0) for name in node.output)
         peak = max(peak, live)
         live -= sum(sizes.get(name, 0) for name in {*node.input} if last_use[name] == i)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from uir.runtime.errors import UsageError
 
 DECIMALS = 4  # weights closer than this are the same composition, and share one engine
+MAX_WEIGHT = 100.0  # far beyond any use; keys stay exact and deltas finite below it
 BASE_KEY = "base"
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class Composition:
     """A weighted set of adapters, in canonical form: sorted by name, weights rounded, none of them zero.
 
     Two compositions that mean the same compare equal, hash alike and have the same `key`. The empty composition is
-    the base alone.
+    the base alone. Make one with `of`, `parse` or `equal_mix`.
 
     Attributes:
         items: (adapter name, weight) pairs.
@@ -31,11 +34,13 @@ class Composition:
         """The composition of these weights.
 
         Raises:
-            UsageError: a weight is negative or not finite.
+            UsageError: a weight is not in [0, 100], or a name is none for an adapter.
         """
         for name, weight in weights.items():
-            if not (math.isfinite(weight) and weight >= 0):
-                raise UsageError(f"{name}={weight}: a composition's weights are numbers from 0 up, such as 0.5")
+            if not is_adapter_name(name):
+                raise UsageError(f"{name!r}: not a name for an adapter (letters, digits, - and _, a letter first)")
+            if not 0 <= weight <= MAX_WEIGHT:  # NaN neither
+                raise UsageError(f"{name}={weight}: weights are numbers from 0 to {MAX_WEIGHT:g}, such as 0.5")
         rounded = {name: round(float(weight), DECIMALS) for name, weight in weights.items()}
         return cls(tuple(sorted((name, weight) for name, weight in rounded.items() if weight > 0)))
 
@@ -59,7 +64,7 @@ class Composition:
         """Read `rain`, `rain=0.7,haze=0.3`, or `base` for the base alone. A name without a weight weighs 1.
 
         Raises:
-            UsageError: the text is malformed, or names an adapter twice.
+            UsageError: the text is malformed, names an adapter twice, or gives a weight outside [0, 100].
         """
         weights: dict[str, float] = {}
         if text.strip() == BASE_KEY:
@@ -98,11 +103,17 @@ class Composition:
         return self.key
 
 
+def is_adapter_name(name: str) -> bool:
+    """Whether an adapter may be called so: only then can a composition's key be read back, and name a folder."""
+    return _NAME.fullmatch(name) is not None and name != BASE_KEY
+
+
 def check_name(name: str, known: Iterable[str], kind: str) -> None:
     """Raise a UsageError that suggests near names if `name` is not among `known`."""
     names = sorted(known)
     if name in names:
         return
     near = difflib.get_close_matches(name, names, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"
+    there = f"there are {', '.join(names)}" if names else "there is none"
+    hint = f"did you mean {' or '.join(near)}?" if near else there
     raise UsageError(f"{name}: no such {kind}; {hint}")

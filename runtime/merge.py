@@ -74,8 +74,9 @@ def merge_package(package: Package, composition: Composition) -> dict[str, NDArr
     """
     composition.check_names(package.manifest.adapters)
     adapters = {name: package.adapter(name) for name, _ in composition.items}
+    base = package.base_weights
     try:
-        return merge(package.base_weights, adapters, composition)
+        return merge(base, adapters, composition)
     except ValueError as error:
         raise PackageError(f"{package.path}: {error}; export the package again") from error
 

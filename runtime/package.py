@@ -7,9 +7,11 @@ stands in the manifest and is checked when the file is read, and no path may lea
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import Annotated
 
 import msgspec
 import numpy as np
@@ -17,7 +19,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from uir.runtime.composition import Composition
+from uir.runtime.composition import Composition, is_adapter_name
 from uir.runtime.errors import MissingFileError, PackageError, UirError
 from uir.runtime.factors import Adapter, DenseDelta, Factors, Update
 
@@ -50,16 +52,16 @@ class FrameContract(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         multiple_of: H and W of what the graph is given are multiples of this.
-        overlap: how far an output pixel looks, pixels: tiles that overlap by this much on each side join without a
-            seam.
+        overlap: how far an output pixel looks, pixels, rounded up to a multiple of `multiple_of`: tiles that overlap by
+            this much on each side join without a seam.
         exact_tiles: False where a pixel looks at the whole frame (global pooling), so that tiles are an approximation.
         bytes_per_pixel: memory that the largest set of live activations takes, for each pixel of the frame.
     """
 
-    multiple_of: int
-    overlap: int
+    multiple_of: Annotated[int, msgspec.Meta(ge=1)]
+    overlap: Annotated[int, msgspec.Meta(ge=0)]
     exact_tiles: bool
-    bytes_per_pixel: float
+    bytes_per_pixel: Annotated[float, msgspec.Meta(gt=0)]
 
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,17 +123,22 @@ class Package:
                 remedy = "upgrade uir-edge, or export it again" if schema > SCHEMA else "export it again"
                 raise PackageError(f"{file}: is of schema {schema}, and this version reads schema {SCHEMA}; {remedy}")
             manifest = msgspec.json.decode(text, type=Manifest)
-        except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OSError) as error:
             raise PackageError(f"{file}: damaged: {error}; export the package again") from error
         for name in manifest.files:
             self._inside(name)
         for name in (manifest.base.file, *manifest.graphs.values(), *(a.file for a in manifest.adapters.values())):
             if name not in manifest.files:
                 raise PackageError(f"{file}: names {name}, but has no hash of it; export the package again")
+        if manifest.frame.overlap % manifest.frame.multiple_of:
+            raise PackageError(f"{file}: damaged: the frame's overlap is no multiple of multiple_of; export it again")
         self._check_compositions(file, manifest)
         return manifest
 
     def _check_compositions(self, file: Path, manifest: Manifest) -> None:
+        for name in manifest.adapters:
+            if not is_adapter_name(name):
+                raise PackageError(f"{file}: damaged: {name!r} is no name for an adapter; export the package again")
         for key in (manifest.default, *manifest.compositions):
             try:
                 Composition.parse(key).check_names(manifest.adapters)
@@ -144,8 +151,9 @@ class Package:
         """The path of one of the package's files, which must not leave the package, not by a link either."""
         pure = PurePosixPath(name)
         path = self.path / pure
-        escapes = pure.is_absolute() or ".." in pure.parts or "\\" in name
-        if escapes or not path.resolve().is_relative_to(self.path.resolve()):
+        escapes = pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name
+        # realpath, since Path.resolve raises RuntimeError for a link to itself
+        if escapes or not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.path)):
             raise PackageError(f"{self.path}: names a file outside the package: {name!r}; do not use this package")
         return path
 
@@ -156,6 +164,8 @@ class Package:
             PackageError: the file is missing, or is not the one that was exported.
         """
         path = self._inside(name)
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise PackageError(f"{path}: is not a file; export the package again")
         try:
             content = path.read_bytes()
         except OSError as error:
@@ -172,13 +182,24 @@ class Package:
             self.read(name)
 
     def tensors(self, name: str) -> dict[str, NDArray[np.float32]]:
-        """The tensors of one safetensors file of the package."""
+        """The tensors of one safetensors file of the package: float32, all values finite.
+
+        Raises:
+            PackageError: the file is missing, damaged, or holds something else.
+        """
+        path, content = self.path / name, self.read(name)
         try:
-            return dict(safetensors.numpy.load(self.read(name)))
-        except (SafetensorError, KeyError) as error:
-            raise PackageError(
-                f"{self.path / name}: not a whole safetensors file ({error}); export it again"
-            ) from error
+            tensors = dict(safetensors.numpy.load(content))
+        except (SafetensorError, KeyError) as error:  # KeyError: a type that numpy does not have
+            raise PackageError(f"{path}: not a whole safetensors file ({error}); export the package again") from error
+        for tensor, values in tensors.items():
+            if values.dtype != np.float32:
+                raise PackageError(f"{path}: {tensor} is {values.dtype}, not float32; export the package again")
+            if not np.isfinite(values).all():
+                raise PackageError(
+                    f"{path}: {tensor} holds NaN or infinity; export the package again, from sound weights"
+                )
+        return tensors
 
     @cached_property
     def base_weights(self) -> dict[str, NDArray[np.float32]]:
@@ -190,7 +211,7 @@ class Package:
         if precision not in self.manifest.graphs:
             there = ", ".join(self.manifest.graphs)
             raise PackageError(
-                f"{self.path}: has no {precision} graph (it has {there}); export it with --precision {precision}"
+                f"{self.path}: has no {precision} graph (it has {there or 'none'}); export the package again with it"
             )
         return self.read(self.manifest.graphs[precision])
 
@@ -201,9 +222,10 @@ class Package:
             PackageError: the file is damaged.
         """
         file = self.manifest.adapters[name].file
+        tensors = self.tensors(file)
         try:
-            return Adapter(name, decode_updates(self.tensors(file)))
-        except (KeyError, ValueError) as error:
+            return Adapter(name, decode_updates(tensors))
+        except ValueError as error:
             raise PackageError(
                 f"{self.path / file}: not an adapter's factors: {error}; export the package again"
             ) from error
@@ -224,19 +246,25 @@ def _encode(updates: dict[str, Update]) -> Iterator[tuple[str, NDArray[np.float3
             yield f"{weight}::scale", np.array([update.scale], dtype=np.float32)
 
 
-def decode_updates(tensors: dict[str, NDArray[np.float32]]) -> dict[str, Update]:
+def decode_updates(tensors: Mapping[str, NDArray[np.float32]]) -> dict[str, Update]:
     """The inverse of `encode_updates`.
 
     Raises:
-        KeyError, ValueError: a part is missing, or the tensors are of another form.
+        ValueError: a part is missing, or the tensors are of another form.
     """
-    updates: dict[str, Update] = {}
+    parts: dict[str, dict[str, NDArray[np.float32]]] = {}
     for name, tensor in tensors.items():
         weight, _, part = name.rpartition("::")
-        if part == "delta":
-            updates[weight] = DenseDelta(tensor)
-        elif part == "A":
-            updates[weight] = Factors(tensors[f"{weight}::B"], tensor, float(tensors[f"{weight}::scale"][0]))
-        elif part not in ("B", "scale"):
-            raise ValueError(f"an unknown tensor {name!r}")
-    return updates
+        parts.setdefault(weight, {})[part] = tensor
+    return {weight: _decode(weight, found) for weight, found in parts.items()}
+
+
+def _decode(weight: str, parts: dict[str, NDArray[np.float32]]) -> Update:
+    if parts.keys() == {"delta"}:
+        return DenseDelta(parts["delta"])
+    if parts.keys() == {"A", "B", "scale"}:
+        a, b, scale = parts["A"], parts["B"], parts["scale"]
+        if a.ndim == b.ndim == 2 and b.shape[1] == a.shape[0] and scale.shape == (1,):
+            return Factors(b, a, float(scale[0]))
+    found = ", ".join(f"{part} {tensor.shape}" for part, tensor in sorted(parts.items()))
+    raise ValueError(f"{weight} has {found}, not B (m, r), A (r, n) and scale (1,), nor a delta alone")

@@ -24,7 +24,7 @@ class ZooBase(msgspec.Struct, frozen=True, kw_only=True):
 
 def zoo_adapters() -> dict[str, Path]:
     """The folders of the shipped adapters, by name."""
-    return {folder.name: folder for folder in sorted((ZOO / "adapters").iterdir()) if folder.is_dir()}
+    return {config.parent.name: config.parent for config in sorted((ZOO / "adapters").glob("*/adapter_config.json"))}
 
 
 def zoo_base() -> ExportBase:

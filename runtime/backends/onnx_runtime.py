@@ -22,10 +22,9 @@ class OnnxRuntimeBackend:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only: its warnings are about its own optimiser
         try:
-            session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            return OnnxRuntimeEngine(onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]))
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             raise BackendError(f"ONNX Runtime {onnxruntime.__version__} cannot compile the model: {error}") from error
-        return OnnxRuntimeEngine(session)
 
     def describe(self) -> str:
         """The backend, its version and its device, in a few words."""
