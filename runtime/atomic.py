@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from uir.runtime.errors import OutputError
@@ -16,9 +16,15 @@ def check_destination(destination: Path, *, overwrite: bool = False, source: Pat
     """Refuse early what `atomic_output` would refuse late, before minutes of work are spent.
 
     Raises:
-        OutputError: the destination exists and `overwrite` is not set, is the source itself, or its folder is missing
-            or not writable.
+        OutputError: the destination exists and `overwrite` is not set, is the source itself, has no name that a file
+            could have, or its folder is missing or not writable.
     """
+    if destination.name in ("", ".."):
+        raise OutputError(f"{destination}: not a name for an output; give one, such as {destination / 'restored'}")
+    try:
+        destination.exists()
+    except OSError as error:
+        raise OutputError(f"{destination}: cannot be written: {error.strerror}; give another name") from error
     if source is not None and destination.exists() and source.exists() and destination.samefile(source):
         raise OutputError(f"{destination}: the output is the input itself; give another name")
     if destination.exists() and not overwrite:
@@ -83,7 +89,9 @@ def _replace(temporary: Path, destination: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+    """Remove a file or a folder if it can be done: this runs while an error is on its way to the user."""
+    with suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

@@ -27,7 +27,7 @@ def base() -> dict[str, NDArray[np.float32]]:
 
 @pytest.fixture
 def adapters(make_factors: Callable[..., Factors]) -> dict[str, Adapter]:
-    """Rain, haze and noise: factors of different ranks and cuts, a dense delta, a weight that only one of them touches."""
+    """Three adapters: factors of different ranks and cuts, a dense delta, weights that not all of them touch."""
     rng = np.random.default_rng(1)
     cut = make_factors((24, 9), 2, rng)  # loralib cuts a convolution as (out * k) x (in * k)
     rain = {
