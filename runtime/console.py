@@ -21,7 +21,9 @@ def run_command(name: str, main: Callable[[Sequence[str] | None], int | None]) -
     logging.basicConfig(format=f"{name}: %(levelname)s: %(message)s")
     logging.addLevelName(logging.WARNING, "warning")
     try:
-        return main(None) or 0
+        status = main(None) or 0
+        sys.stdout.flush()  # here, where a closed pipe is caught
+        return status
     except UirError as error:
         print(f"{name}: error: {error}", file=sys.stderr)
         return error.exit_status

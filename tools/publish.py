@@ -6,6 +6,8 @@ Traces the run's base, so that the zoo's users need no torch, and copies its ada
 from __future__ import annotations
 
 import argparse
+import json
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -19,6 +21,9 @@ from uir.export.cli import ZOO_LICENCE
 from uir.export.trace import trace
 from uir.export.zoo import ZOO, ZooBase
 from uir.runtime.console import run_command
+
+FOLDERS = re.compile(r"(^|=)/(?:[^/]+/)*")
+"""The folders of an absolute path: they are the trainer's own, and mean nothing to the zoo's users."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -42,7 +47,9 @@ def publish(run: Path, zoo: Path, name: str) -> None:
     (zoo / "base" / "base.json").write_bytes(msgspec.json.format(msgspec.json.encode(about), indent=2) + b"\n")
     for config in sorted(run.glob("*/adapter_config.json")):
         shutil.copytree(config.parent, zoo / "adapters" / config.parent.name, dirs_exist_ok=True)
-    shutil.copy(run / "record.json", zoo / "record.json")
+    record = json.loads((run / "record.json").read_text())
+    record["command"] = [FOLDERS.sub(r"\1", word) for word in record["command"]]
+    (zoo / "record.json").write_text(json.dumps(record, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -138,18 +136,6 @@ def test_errors_of_reading_are_not_blamed_on_the_output(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="absent") as caught, atomic_output(tmp_path / "clip.mp4"):
         (tmp_path / "absent").read_bytes()
     assert not isinstance(caught.value, OutputError)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KiB; mounting one takes root."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("no right to mount a small disk")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(small_disk: Path) -> None:
