@@ -1,0 +1,1 @@
+"""`uir-bench`: quality, speed and size, measured so that anyone can measure them again."""

@@ -1,0 +1,71 @@
+"""Measure quality, speed, memory and size, and say on what machine.
+
+Tables are for people, --json for programs; times are medians of several runs. Progress is shown on stderr.
+
+examples:
+  uir-bench quality --photos photos/ --sheet sheet.png
+  uir-bench merge --package restore.uir
+  uir-bench video --sizes 640x360,1920x1080 --seconds 3 --json video.json
+  uir-bench size --package restore.uir
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from uir.runtime.console import run_command
+from uir.runtime.errors import UsageError
+from uir.tools.bench import merge, quality, size, video
+from uir.tools.bench.report import Machine, add_report_options, check_report_options, publish
+
+BENCHMARKS = (quality, merge, video, size)
+"""A benchmark is a module: its docstring is its help, `add_options` its options; `measure` turns them into a report."""
+
+EXTRA = {"skimage": "scikit-image", "psutil": "psutil"}
+"""What only benchmarks need, by the name that it is imported by."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    top = argparse.ArgumentParser(
+        prog="uir-bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = top.add_subparsers(dest="benchmark", required=True, metavar="BENCHMARK")
+    for module in BENCHMARKS:
+        description = module.__doc__ or ""
+        command = commands.add_parser(
+            module.__name__.rpartition(".")[2],
+            help=description.partition("\n")[0].rstrip("."),
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_options(command)
+        add_report_options(command)
+        command.set_defaults(measure=module.measure)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one benchmark and publish its report; see the module's docstring."""
+    options = parser().parse_args(arguments)
+    check_report_options(options)
+    machine = Machine.here()
+    try:
+        report = options.measure(options)
+    except ModuleNotFoundError as error:
+        missing = EXTRA.get((error.name or "").partition(".")[0])
+        if missing is None:
+            raise
+        raise UsageError(f"uir-bench {options.benchmark} needs {missing}: pip install 'uir-edge[bench]'") from error
+    publish(report, machine, options)
+
+
+def run() -> None:
+    """The `uir-bench` command."""
+    sys.exit(run_command("uir-bench", main))
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,46 @@
+"""The photos that quality is measured on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from uir.runtime.errors import MissingFileError
+from uir.runtime.images import IMAGE_SUFFIXES
+from uir.runtime.inputs import collect
+from uir.runtime.picture import to_8_bits
+from uir.runtime.picture_reader import read_picture
+from uir.tools.bench.metrics import Frame
+
+
+def find_photos(folder: Path, limit: int | None = None) -> list[Path]:
+    """The photos of a folder in natural order, or the first `limit` of them.
+
+    Raises:
+        MissingFileError: there is no such folder, or no photo in it.
+    """
+    photos = [path for path in collect(str(folder)) if path.suffix.lower() in IMAGE_SUFFIXES]
+    if not photos:
+        raise MissingFileError(f"{folder}: no photos in this folder ({', '.join(IMAGE_SUFFIXES)})")
+    return photos[:limit]
+
+
+def read_photo(path: Path, max_side: int) -> Frame:
+    """A photo as H x W x 3 uint8 RGB, upright, reduced to `max_side` pixels at its longer side if it is larger.
+
+    Raises:
+        MissingFileError, MediaError: it cannot be read.
+    """
+    pixels = read_picture(path).pixels
+    if pixels.dtype == np.uint16:
+        pixels = to_8_bits(pixels)
+    if pixels.ndim == 2:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
+    height, width = pixels.shape[:2]
+    scale = max_side / max(height, width)
+    if scale < 1:
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    return pixels

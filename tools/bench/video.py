@@ -1,0 +1,216 @@
+"""Time uir-run on whole videos, beside its engine alone, and see how much memory it takes.
+
+A moving video of each size is made in a temporary folder and restored by uir-run in a process of its own: decoding,
+restoring and encoding, at the speed that the command itself reports, which leaves its start out. The engine alone
+restores one frame over and over. The two take turns, so that a slow spell of the machine meets both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from uir.runtime.errors import UsageError
+from uir.runtime.package import DEFAULT_PACKAGE, Package
+from uir.runtime.restorer import Restorer
+from uir.tools.bench.media import RATE, texture, view, write_still, write_video
+from uir.tools.bench.metrics import Frame
+from uir.tools.bench.photos import read_photo
+from uir.tools.bench.processes import Finished, run_watched
+from uir.tools.bench.report import Report, Table, median
+
+MIB = 2**20
+ENGINE_SECONDS = 2.0  # in each turn, and at least ENGINE_FRAMES
+ENGINE_FRAMES = 3
+LEAST, MOST = 32, 16384  # pixels, of a side
+MAX_PHOTO = 4096  # pixels, of a side
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class VideoResult:
+    """One size of video; medians over the turns.
+
+    Attributes:
+        fps: frames per second of uir-run, from its first frame to the closed file.
+        engine_fps: frames per second of the restorer alone.
+        ratio: the first by the second.
+        seconds: of the whole command, its start included.
+        peak_bytes: resident memory of the command.
+    """
+
+    frames: int
+    fps: float
+    engine_fps: float
+    ratio: float
+    seconds: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class StillResult:
+    """One still picture: seconds of the whole command, and its peak resident memory."""
+
+    seconds: float
+    peak_bytes: int
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """The benchmark's options."""
+    command.add_argument(
+        "--package", type=Path, default=Path(DEFAULT_PACKAGE), metavar="FOLDER", help="default: %(default)s"
+    )
+    command.add_argument(
+        "--sizes", type=_sizes, default=[(640, 360), (1920, 1080)], metavar="WxH,WxH", help="default: 640x360,1920x1080"
+    )
+    command.add_argument("--seconds", type=float, default=3.0, metavar="N", help="of video (default: %(default)g)")
+    command.add_argument("--turns", type=int, default=3, metavar="N", help="of each median (default: %(default)s)")
+    command.add_argument("--photo", type=Path, metavar="FILE", help="pan over this photo (default: a made-up texture)")
+    command.add_argument(
+        "--still",
+        type=_sizes,
+        nargs="?",
+        const="7680x4320",
+        metavar="WxH",
+        help="also a still picture, 8K if no size is named",
+    )
+
+
+def _sizes(text: str) -> list[Size]:
+    sizes = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d+)x(\d+)", part.strip())
+        if not match:
+            raise argparse.ArgumentTypeError(f"{part!r}: write a size as WIDTHxHEIGHT, such as 640x360")
+        size = int(match[1]), int(match[2])
+        if not all(LEAST <= side <= MOST and side % 2 == 0 for side in size):
+            raise argparse.ArgumentTypeError(f"{part!r}: sides are even numbers from {LEAST} to {MOST}")
+        sizes.append(size)
+    return sizes
+
+
+def measure(options: argparse.Namespace) -> Report:
+    """Run the benchmark.
+
+    Raises:
+        UirError: the options make no sense, the package or the photo cannot be read, or uir-run fails.
+    """
+    if options.turns < 1:
+        raise UsageError(f"--turns {options.turns}: must be 1 or more")
+    frames = round(options.seconds * RATE)
+    if frames < 1:
+        raise UsageError(f"--seconds {options.seconds:g}: too short; a second is {RATE} frames")
+    restorer = Restorer(Package(options.package))
+    picture = read_photo(options.photo, MAX_PHOTO) if options.photo else texture()
+    videos: dict[str, VideoResult] = {}
+    stills: dict[str, StillResult] = {}
+    with (
+        tempfile.TemporaryDirectory(prefix="uir-bench-") as temporary,
+        tqdm(total=(options.turns * (len(options.sizes) + len(options.still or []))), unit="turn", disable=None) as bar,
+    ):
+        folder = Path(temporary)
+        for width, height in options.sizes:
+            bar.set_postfix_str(f"{width}x{height}")
+            source = folder / f"{width}x{height}.mp4"
+            write_video(source, picture, width, height, frames)
+            frame = view(picture, width, height)
+            videos[source.stem] = _measure_video(options, restorer, source, frame, bar.update)
+        for width, height in options.still or []:
+            bar.set_postfix_str(f"{width}x{height} still")
+            source = folder / f"{width}x{height}.png"
+            write_still(source, picture, width, height)
+            stills[source.stem] = _measure_still(options, source, bar.update)
+    settings = {
+        "package": str(options.package),
+        "composition": restorer.composition.key,
+        "engine": restorer.describe(),
+        "seconds": options.seconds,
+        "rate": RATE,
+        "turns": options.turns,
+        "photo": options.photo.name if options.photo else None,
+    }
+    return Report(settings, {"videos": videos, "stills": stills}, _tables(videos, stills, options.turns))
+
+
+def _measure_video(
+    options: argparse.Namespace, restorer: Restorer, source: Path, frame: Frame, done: Callable[[], object]
+) -> VideoResult:
+    restorer(frame)  # the first run lays out its memory
+    runs: list[Finished] = []
+    speeds: list[float] = []
+    engine: list[float] = []
+    for _ in range(options.turns):
+        run = _uir_run(options.package, source)
+        report = json.loads(run.output)[0]
+        runs.append(run)
+        speeds.append(report["frames"] / report["seconds"])
+        engine += _engine_seconds(restorer, frame)
+        done()
+    fps, engine_fps = median(speeds), 1 / median(engine)
+    return VideoResult(
+        frames=report["frames"],
+        fps=fps,
+        engine_fps=engine_fps,
+        ratio=fps / engine_fps,
+        seconds=median([run.seconds for run in runs]),
+        peak_bytes=round(median([run.peak_bytes for run in runs])),
+    )
+
+
+def _measure_still(options: argparse.Namespace, source: Path, done: Callable[[], object]) -> StillResult:
+    runs = []
+    for _ in range(options.turns):
+        runs.append(_uir_run(options.package, source))
+        done()
+    return StillResult(median([run.seconds for run in runs]), round(median([run.peak_bytes for run in runs])))
+
+
+def _uir_run(package: Path, source: Path) -> Finished:
+    output = source.with_stem("restored")
+    options = ["-o", str(output), "--overwrite", "--package", str(package), "--json"]
+    return run_watched("uir.runtime.cli", [str(source), *options])
+
+
+def _engine_seconds(restorer: Restorer, frame: Frame) -> list[float]:
+    """The time of each of some frames."""
+    times: list[float] = []
+    while len(times) < ENGINE_FRAMES or sum(times) < ENGINE_SECONDS:
+        began = time.perf_counter()
+        restorer(frame)
+        times.append(time.perf_counter() - began)
+    return times
+
+
+def _tables(videos: Mapping[str, VideoResult], stills: Mapping[str, StillResult], turns: int) -> list[Table]:
+    rows = [
+        [
+            size,
+            str(v.frames),
+            f"{v.fps:.2f}",
+            f"{v.engine_fps:.2f}",
+            f"{v.ratio:.2f}",
+            f"{v.seconds:.1f}",
+            _mib(v.peak_bytes),
+        ]
+        for size, v in videos.items()
+    ]
+    columns = ["video", "frames", "uir-run fps", "engine fps", "ratio", "command s", "peak MiB"]
+    tables = [Table(f"uir-run on videos beside its engine alone, medians of {turns} turns", columns, rows)]
+    if stills:
+        rows = [[size, f"{s.seconds:.1f}", _mib(s.peak_bytes)] for size, s in stills.items()]
+        columns = ["still", "command s", "peak MiB"]
+        tables.append(Table(f"uir-run on still pictures, medians of {turns} turns", columns, rows))
+    return tables
+
+
+def _mib(size: int) -> str:
+    return f"{size / MIB:.0f}"
