@@ -12,7 +12,9 @@ the base frozen. A run that was interrupted goes on when the same command is giv
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -25,8 +27,9 @@ from torch import nn
 from uir.calibration.degradations import DEGRADATIONS
 from uir.export.adapters import load_adapter, write_peft
 from uir.export.bases import ARCHITECTURES, LoadedBase, load_base, save_base
+from uir.runtime.atomic import atomic_output
 from uir.runtime.console import run_command
-from uir.runtime.errors import MissingFileError, UsageError
+from uir.runtime.errors import MissingFileError, OutputError, UsageError
 from uir.runtime.factors import Factors
 from uir.tools.train.data import DegradedPatches, Sampling, find_photos
 from uir.tools.train.loop import Schedule, train
@@ -91,13 +94,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     names = sorted(set(options.degradations))
     _check(options, names)
     alpha = options.alpha or float(options.rank)
-    sampling = Sampling(options.singles, options.pairs, options.patch, options.batch)
+    sampling = _sampling(options)
     schedule = Schedule(options.steps, options.lr, options.lora_plus, train_base=options.kind == "base")
     photos = find_photos(options.photos)
     excluded = _exclusions(options.exclude)
 
     torch.manual_seed(options.seed)
     base = LoadedBase.new(options.architecture) if options.kind == "base" else load_base(options.base)
+    multiple = int(base.network.multiple_of)  # type: ignore[arg-type]
+    if options.patch % multiple:
+        raise UsageError(f"--patch {options.patch}: this base takes multiples of {multiple}")
     mix = attach(base.network, names, rank=options.rank, alpha=alpha)
     if options.kind == "adapter" and options.init:
         _initialise(base.network, options.init, names)
@@ -114,8 +120,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "photos": [photo.name for photo in photos],
         "excluded": {name: sorted(files) for name, files in excluded.items()},
     }
+    if options.kind == "adapter":
+        identity["base"] = hashlib.sha256(options.base.read_bytes()).hexdigest()
     patches = DegradedPatches(photos, names, sampling, options.seed, excluded)
-    options.out.mkdir(parents=True, exist_ok=True)
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{options.out}: cannot be the run's folder: {error.strerror}; choose another --out"
+        ) from error
     started = time.time()
     averaged = train(base.network, mix, patches, schedule, options.out, identity=identity, workers=options.workers)
     if options.kind == "base":
@@ -128,7 +141,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "torch": torch.__version__,
         "hours of the last stretch": round((time.time() - started) / 3600, 3),
     }
-    (options.out / "record.json").write_text(json.dumps(record, indent=2) + "\n")
+    with atomic_output(options.out / "record.json", overwrite=True) as temporary:
+        temporary.write_text(json.dumps(record, indent=2) + "\n")
     print(options.out)
 
 
@@ -136,13 +150,23 @@ def _check(options: argparse.Namespace, names: list[str]) -> None:
     unknown = [name for name in names if name not in DEGRADATIONS]
     if unknown:
         raise UsageError(f"no such degradation: {', '.join(unknown)}; there are {', '.join(DEGRADATIONS)}")
-    for option in ("steps", "rank", "batch"):
-        if getattr(options, option) < 1:
-            raise UsageError(f"--{option} must be at least 1")
-    if options.patch < 16 or options.patch % 16:
-        raise UsageError("--patch must be a multiple of 16")
-    if not 0 <= options.singles <= options.singles + options.pairs <= 1:
-        raise UsageError("--singles and --pairs are shares: neither below 0, together at most 1")
+    if not names:
+        raise UsageError(f"no degradation is named; there are {', '.join(DEGRADATIONS)}")
+    for option, least in {"steps": 1, "rank": 1, "batch": 1, "patch": 1, "seed": 0, "workers": 0}.items():
+        if getattr(options, option) < least:
+            raise UsageError(f"--{option} must be at least {least}")
+    for option in ("alpha", "lr", "lora_plus"):
+        value = getattr(options, option)
+        if value is not None and not 0 < value < math.inf:
+            raise UsageError(f"--{option.replace('_', '-')} must be a number above 0")
+    if not (options.singles >= 0 and options.pairs >= 0 and 0 < options.singles + options.pairs <= 1):
+        raise UsageError("--singles and --pairs are shares: neither below 0, together above 0 and at most 1")
+
+
+def _sampling(options: argparse.Namespace) -> Sampling:
+    """The shares of the steps. A frozen base learns nothing on clean pictures: its adapters share all the steps."""
+    total = options.singles + options.pairs if options.kind == "adapter" else 1.0
+    return Sampling(options.singles / total, options.pairs / total, options.patch, options.batch)
 
 
 def _exclusions(texts: Sequence[str]) -> dict[str, set[str]]:

@@ -5,6 +5,7 @@ So a run that resumes at step n sees what an uninterrupted run would have seen.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from uir.calibration.degradations import degrade
-from uir.runtime.errors import MissingFileError
+from uir.runtime.errors import MissingFileError, UsageError
 
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 
@@ -81,6 +82,10 @@ class DegradedPatches(Dataset[Batch]):
     Args:
         photos: the photos' paths; all are kept decoded in memory (about 3 bytes a pixel).
         excluded: for each degradation, names of photos that are themselves so degraded, and no clean target for it.
+
+    Raises:
+        UsageError: the exclusions leave no photo for a degradation, or for a pair of them.
+        MissingFileError: a photo cannot be decoded.
     """
 
     def __init__(
@@ -92,10 +97,13 @@ class DegradedPatches(Dataset[Batch]):
         excluded: dict[str, set[str]] | None = None,
     ) -> None:
         self.names, self.sampling, self.seed = tuple(names), sampling, seed
-        self.pictures = [read_photo(path) for path in photos]
         self.usable = {
-            name: [i for i, p in enumerate(photos) if p.name not in (excluded or {}).get(name, set())] for name in names
+            name: {i for i, p in enumerate(photos) if p.name not in (excluded or {}).get(name, set())} for name in names
         }
+        for together in [(name,) for name in names] + list(itertools.combinations(names, 2)):
+            if not set.intersection(*(self.usable[name] for name in together)):
+                raise UsageError(f"no photo is left for {' with '.join(together)}; exclude fewer, or add photos")
+        self.pictures = [read_photo(path) for path in photos]
 
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng([self.seed, step])

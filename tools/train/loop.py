@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -61,7 +62,8 @@ def train(
         identity: the run's settings; a checkpoint made with other settings is refused.
 
     Raises:
-        UsageError: the folder holds a run with other settings.
+        UsageError: the folder holds a run with other settings, or a damaged checkpoint.
+        OutputError: a checkpoint cannot be written.
     """
     torch.manual_seed(identity["seed"])
     optimiser = torch.optim.AdamW(
@@ -74,7 +76,9 @@ def train(
 
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     steps = range(start, schedule.steps)
-    loader = DataLoader(patches, batch_size=None, sampler=steps, num_workers=workers, prefetch_factor=8)
+    loader = DataLoader(
+        patches, batch_size=None, sampler=steps, num_workers=workers, prefetch_factor=8 if workers else None
+    )
     saved, losses = time.monotonic(), _Losses(run / "log.jsonl")
     progress = tqdm(loader, total=schedule.steps, initial=start, unit="step", smoothing=0.05, mininterval=2)
     step = start
@@ -127,7 +131,7 @@ def _step(network: nn.Module, mix: Mix, batch: Batch, optimiser: torch.optim.Opt
     nn.utils.clip_grad_norm_(trainable, 1.0)
     # Adapters that this step did not merge have no gradient, and AdamW leaves them alone.
     optimiser.step()
-    return float(loss)
+    return float(loss.detach())
 
 
 def _save(path: Path, parts: dict[str, Any], identity: dict[str, Any], step: int) -> None:
@@ -144,7 +148,12 @@ def _save(path: Path, parts: dict[str, Any], identity: dict[str, Any], step: int
 def _resume(path: Path, parts: dict[str, Any], identity: dict[str, Any]) -> int:
     if not path.exists():
         return 0
-    state = torch.load(path, weights_only=True)
+    try:
+        state = torch.load(path, weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise UsageError(
+            f"{path}: not a whole checkpoint; delete it to begin again, or choose another --out"
+        ) from error
     if state["identity"] != identity:
         differing = [key for key in identity if state["identity"].get(key) != identity[key]]
         raise UsageError(
