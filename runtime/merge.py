@@ -8,10 +8,12 @@ that it has never seen.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from uir.runtime.composition import Composition
 from uir.runtime.errors import PackageError
@@ -29,16 +31,24 @@ def merge(base: Weights, adapters: Mapping[str, Adapter], composition: Compositi
     """
     merged = dict(base)
     parts = [(adapters[name], weight) for name, weight in composition.items]
-    for name in sorted({name for adapter, _ in parts for name in adapter.updates}):
-        if name not in base:
-            raise ValueError(f"{name}: the base has no such weight")
-        merged[name] = _merged(name, base[name], parts)
+    # The products are small: on one thread they take milliseconds, and do not wait for cores that a stream keeps busy.
+    with _blas().limit(limits=1, user_api="blas"):
+        for name in sorted({name for adapter, _ in parts for name in adapter.updates}):
+            if name not in base:
+                raise ValueError(f"{name}: the base has no such weight")
+            merged[name] = _merged(name, base[name], parts)
     return merged
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """The thread pools of this process; finding them takes longer than a merge."""
+    return ThreadpoolController()
 
 
 def _merged(name: str, weight: NDArray[np.float32], parts: list[tuple[Adapter, float]]) -> NDArray[np.float32]:
     """One weight with its deltas. The low-rank ones become one product: [w1 s1 B1, w2 s2 B2] @ [A1; A2]."""
-    ups, downs, dense = [], [], []
+    ups, downs, deltas = [], [], []
     for adapter, amount in parts:
         update = adapter.updates.get(name)
         if update is None:
@@ -52,15 +62,18 @@ def _merged(name: str, weight: NDArray[np.float32], parts: list[tuple[Adapter, f
                 ups.append(b * np.float32(amount * scale))
                 downs.append(a)
             case DenseDelta(values):
-                dense.append(values.reshape(weight.shape) * np.float32(amount))
-    if ups:
-        # Factors of one weight may be cut differently (m x n); only alike ones share a product.
-        if len({up.shape[0] for up in ups}) == 1:
-            dense.append((np.hstack(ups) @ np.vstack(downs)).reshape(weight.shape))
-        else:
-            dense += [(up @ down).reshape(weight.shape) for up, down in zip(ups, downs, strict=True)]
-    result = weight.copy()
-    for delta in dense:
+                deltas.append(values * np.float32(amount))
+    # Factors of one weight may be cut differently (m x n); only alike ones share a product.
+    if len({up.shape[0] for up in ups}) == 1:
+        deltas.append(np.hstack(ups) @ np.vstack(downs))
+    else:
+        deltas += [up @ down for up, down in zip(ups, downs, strict=True)]
+    if not deltas:
+        return weight
+    # Each delta is an array of its own, so the first can take the sum.
+    result, *others = (delta.reshape(weight.shape) for delta in deltas)
+    result += weight
+    for delta in others:
         result += delta
     return result
 
