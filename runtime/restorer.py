@@ -18,7 +18,7 @@ from uir.runtime.merge import fill_graph, merge_package
 from uir.runtime.package import Package
 from uir.runtime.tiles import plan, restore_tiled
 
-DEFAULT_MEMORY_LIMIT = 768 * 2**20
+DEFAULT_MEMORY_LIMIT = 512 * 2**20
 
 
 @dataclass(frozen=True)
