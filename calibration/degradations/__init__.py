@@ -14,12 +14,36 @@ from typing import Protocol
 import numpy as np
 
 from uir.calibration.degradations._common import Image, check_image, check_seed, check_severity
+from uir.calibration.degradations.blur import blur
 from uir.calibration.degradations.haze import haze
+from uir.calibration.degradations.inpaint import inpaint, inpaint_mask
+from uir.calibration.degradations.jpeg import jpeg
 from uir.calibration.degradations.rain import rain
+from uir.calibration.degradations.raindrop import raindrop
 from uir.calibration.degradations.sensor import lowlight, noise
+from uir.calibration.degradations.shadow import shadow
+from uir.calibration.degradations.snow import snow
 from uir.runtime.errors import UsageError
 
-__all__ = ["DEGRADATIONS", "Degradation", "Image", "degrade", "haze", "lowlight", "noise", "parse_severities", "rain"]
+__all__ = [
+    "DEGRADATIONS",
+    "Degradation",
+    "Image",
+    "blur",
+    "degrade",
+    "haze",
+    "inpaint",
+    "inpaint_mask",
+    "jpeg",
+    "lowlight",
+    "noise",
+    "parse_severities",
+    "rain",
+    "raindrop",
+    "seed_for",
+    "shadow",
+    "snow",
+]
 
 
 class Degradation(Protocol):
@@ -28,9 +52,25 @@ class Degradation(Protocol):
     def __call__(self, image: Image, severity: float, seed: int, seconds: float = 0.0) -> Image: ...
 
 
-DEGRADATIONS: dict[str, Degradation] = {"haze": haze, "rain": rain, "lowlight": lowlight, "noise": noise}
-"""By name, in the order that light meets them on its way to the file: haze lies in the whole depth of the scene, rain
-is seen where it is near the camera, the exposure takes what arrives, and the sensor's noise comes last."""
+DEGRADATIONS: dict[str, Degradation] = {
+    "shadow": shadow,
+    "haze": haze,
+    "snow": snow,
+    "rain": rain,
+    "raindrop": raindrop,
+    "blur": blur,
+    "lowlight": lowlight,
+    "noise": noise,
+    "jpeg": jpeg,
+    "inpaint": inpaint,
+}
+"""By name, in the order that light meets them on its way to the file, and the file on its way to the viewer.
+
+A shadow lies on the scene itself; haze in the whole depth before it; snow and rain are seen where they are near the
+camera (and seldom together); drops stick to the glass in front of the lens, and refract all of that. Lens and shutter
+blur whatever comes through; the exposure takes a share of it; the sensor adds its noise. Then the picture is stored as
+a JPEG; and last, what was stored is painted over, so that the strokes stay flat and `inpaint_mask` exact.
+"""
 
 
 def degrade(image: Image, severities: Mapping[str, float], seed: int, seconds: float = 0.0) -> Image:
@@ -59,7 +99,7 @@ def degrade(image: Image, severities: Mapping[str, float], seed: int, seconds: f
     result = np.array(image)
     for name, function in DEGRADATIONS.items():
         if name in severities:
-            result = function(result, severities[name], _seed_for(name, seed), seconds)
+            result = function(result, severities[name], seed_for(name, seed), seconds)
     return result
 
 
@@ -95,6 +135,6 @@ def _check_name(name: str) -> None:
         raise UsageError(f"{name!r}: no such degradation; {hint}")
 
 
-def _seed_for(name: str, seed: int) -> int:
-    """A seed of its own for each name, which stays when degradations are added to the table."""
+def seed_for(name: str, seed: int) -> int:
+    """The seed that `degrade` gives to the named degradation: its own, and the same when others join the table."""
     return int(np.random.SeedSequence([seed, zlib.crc32(name.encode())]).generate_state(1, np.uint64)[0])

@@ -13,6 +13,9 @@ from uir.runtime.errors import UsageError
 Image = NDArray[np.float32]
 """H x W x 3, RGB, sRGB-encoded, in [0, 1]."""
 
+_REFERENCE_LINES = 720.0
+_FEWEST_LINES = 540.0
+
 
 def check(name: str, image: Image, severity: float, seed: int) -> None:
     """Refuse what no degradation can work on.
@@ -63,6 +66,20 @@ def to_encoded(linear: Image) -> Image:
     return encoded
 
 
+def relative_size(lines: int) -> float:
+    """How many pixels high a thing is that measures one pixel in a picture of 720 lines.
+
+    Things grow with the picture, and below 540 lines they shrink no further: so small a picture is taken for a crop.
+    """
+    return max(lines, _FEWEST_LINES) / _REFERENCE_LINES
+
+
+def brightness(linear: Image) -> float:
+    """The light of the scene's bright parts, from a thumbnail, so that it hardly changes from frame to frame."""
+    thumbnail = cv2.resize(linear, (16, 16), interpolation=cv2.INTER_AREA)
+    return float(np.percentile(thumbnail.mean(axis=2), 90))
+
+
 def scene_rng(seed: int) -> np.random.Generator:
     """The generator of what stays fixed over a whole video."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, 0])))
@@ -72,3 +89,14 @@ def frame_rng(seed: int, seconds: float) -> np.random.Generator:
     """The generator of what is fresh in each frame; frames are told apart to the microsecond."""
     tick = round(seconds * 1e6) & 0xFFFF_FFFF_FFFF_FFFF
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, 1, tick])))
+
+
+def spread(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """So many random points in the unit square, as a 2 x count array, the first few of them as evenly spread as all.
+
+    They are those of a low-discrepancy sequence (M. Roberts, "The Unreasonable Effectiveness of Quasirandom
+    Sequences", 2018), jittered: a small picture gets its share too, and yet no pattern shows.
+    """
+    steps = np.array([[0.7548776662466927], [0.5698402909980532]])
+    points: NDArray[np.float64] = (np.arange(count) * steps + 0.25 * rng.random((2, count)) + rng.random((2, 1))) % 1.0
+    return points

@@ -8,10 +8,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from uir.calibration.degradations._common import Image, check, scene_rng, to_encoded, to_linear
+from uir.calibration.degradations._common import (
+    Image,
+    brightness,
+    check,
+    relative_size,
+    scene_rng,
+    to_encoded,
+    to_linear,
+)
 
-_REFERENCE_LINES = 720.0
-_FEWEST_LINES = 540.0
 _SHUTTER = 1 / 60
 """Seconds of exposure: a drop falls its own streak's length in this time."""
 
@@ -70,7 +76,7 @@ def rain(image: Image, severity: float, seed: int, seconds: float = 0.0) -> Imag
     rng = scene_rng(seed)
     height, width = image.shape[:2]
     coarseness = rng.uniform(0.75, 1.35)
-    scale = max(height, _FEWEST_LINES) / _REFERENCE_LINES * coarseness
+    scale = relative_size(height) * coarseness
     slope = np.tan(np.radians(np.clip(rng.normal(0, 12), -35, 35)))
     gain = rng.uniform(0.85, 1.1)
 
@@ -81,18 +87,12 @@ def rain(image: Image, severity: float, seed: int, seconds: float = 0.0) -> Imag
     clear *= np.float32(1 - 0.11 * severity**1.5)
 
     linear = to_linear(image)
-    sky = gain * (0.3 + 0.6 * _brightness(linear))
+    sky = gain * (0.3 + 0.6 * brightness(linear))
     colour = np.array([0.97, 1.0, 1.03], np.float32) * np.float32(min(sky, 0.95))
     linear -= colour
     linear *= clear[..., None]
     linear += colour
     return to_encoded(linear)
-
-
-def _brightness(linear: Image) -> float:
-    """The light of the scene's bright parts, from a thumbnail, so that it hardly changes from frame to frame."""
-    thumbnail = cv2.resize(linear, (16, 16), interpolation=cv2.INTER_AREA)
-    return float(np.percentile(thumbnail.mean(axis=2), 90))
 
 
 def _draw(

@@ -4,37 +4,17 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import cv2
 import numpy as np
 import pytest
 
-from uir.calibration.degradations import (
-    DEGRADATIONS,
-    Degradation,
-    Image,
-    degrade,
-    haze,
-    lowlight,
-    noise,
-    parse_severities,
-    rain,
-)
+from uir.calibration.degradations import DEGRADATIONS, Degradation, Image, degrade, parse_severities, rain
 from uir.runtime.errors import UsageError
 
 every_degradation = pytest.mark.parametrize("name", list(DEGRADATIONS))
 
 
-@pytest.fixture(scope="module")
-def scene() -> Image:
-    """A 96 x 160 picture with what a photograph has: a bright smooth sky, dark ground, texture and colour."""
-    rng = np.random.default_rng(7)
-    texture = cv2.resize(rng.random((24, 40, 3), dtype=np.float32), (160, 96), interpolation=cv2.INTER_CUBIC)
-    light = np.linspace(0.8, 0.15, 96, dtype=np.float32)[:, None, None]
-    return np.clip(light * (0.7 + 0.4 * texture), 0, 1).astype(np.float32)
-
-
 def psnr(image: Image, reference: Image) -> float:
-    return float(-10 * np.log10(np.mean((image - reference) ** 2)))
+    return float(-10 * np.log10(np.mean((image - reference) ** 2) + 1e-12))
 
 
 @every_degradation
@@ -88,113 +68,17 @@ def test_a_view_with_odd_strides_gives_what_its_copy_gives(name: str, scene: Ima
     assert np.array_equal(DEGRADATIONS[name](view, 0.7, 2), DEGRADATIONS[name](view.copy(), 0.7, 2))
 
 
-def test_noise_has_the_sigma_that_denoisers_are_measured_at() -> None:
-    grey = np.full((128, 128, 3), 0.5, np.float32)
-    measured = [255 * float(np.std(noise(grey, 0.5, seed))) for seed in range(30)]
-    assert np.mean(measured) == pytest.approx(25, abs=1)
-    assert min(measured) > 22 and max(measured) < 28
-
-
-def test_noise_is_not_the_same_in_each_channel_or_frame() -> None:
-    grey = np.full((64, 64, 3), 0.5, np.float32)
-    first, second = noise(grey, 0.3, 1, 0.0) - grey, noise(grey, 0.3, 1, 1 / 60) - grey
-    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.05
-    assert abs(np.corrcoef(first[..., 0].ravel(), first[..., 2].ravel())[0, 1]) < 0.08
-
-
-def test_lowlight_takes_the_stops_that_it_says() -> None:
-    """A grey of half the light, 0.735 encoded: a third of it at severity 0.3, a twentieth at 1, in linear light."""
-    grey = np.full((64, 64, 3), 0.735, np.float32)
-    for severity, share in ((0.3, 1 / 3), (1.0, 1 / 20)):
-        encoded = [float(np.mean(lowlight(grey, severity, seed))) for seed in range(20)]
-        light = ((np.mean(encoded) + 0.055) / 1.055) ** 2.4
-        assert light / 0.5 == pytest.approx(share, rel=0.12)
-
-
-def test_lowlight_keeps_its_exposure_and_renews_its_noise(scene: Image) -> None:
-    first, second = lowlight(scene, 0.8, 5, 0.0), lowlight(scene, 0.8, 5, 1 / 30)
-    assert not np.array_equal(first, second)
-    assert float(first.mean()) == pytest.approx(float(second.mean()), rel=0.01)
-
-
-def test_haze_whitens_what_is_dark_and_takes_contrast(scene: Image) -> None:
-    dark = np.zeros((48, 64, 3), np.float32)
-    for seed in range(5):
-        assert 0.3 < float(haze(dark, 0.5, seed).mean()) < 0.9
-        assert float(np.std(haze(scene, 0.7, seed))) < 0.7 * float(np.std(scene))
-
-
-def test_haze_lies_thicker_where_the_scene_is_far() -> None:
-    dark = np.zeros((64, 64, 3), np.float32)
-    tops, bottoms = zip(
-        *((h[:16].mean(), h[-16:].mean()) for h in (haze(dark, 0.5, s) for s in range(20))), strict=True
-    )
-    assert np.mean(tops) > np.mean(bottoms) + 0.05
-
-
-def test_haze_is_smooth_and_drifts_too_slowly_to_flicker() -> None:
-    dark = np.zeros((180, 320, 3), np.float32)
-    first, next_frame, later = haze(dark, 0.6, 2, 0.0), haze(dark, 0.6, 2, 1 / 30), haze(dark, 0.6, 2, 20.0)
-    assert float(np.abs(np.diff(first, axis=0)).max()) < 0.02
-    assert float(np.abs(next_frame - first).max()) < 1 / 255
-    assert float(np.abs(later - first).max()) > 1 / 255
-
-
-def test_rain_only_adds_light_to_the_dark_and_keeps_it_sparse() -> None:
-    dark = np.full((256, 256, 3), 0.1, np.float32)
-    result = rain(dark, 0.4, 5)
-    assert float((result - dark).min()) > -1e-4
-    streaked = (result[..., 1] - np.median(result[..., 1])) > 0.03
-    assert 0.005 < streaked.mean() < 0.3
-
-
-def test_rain_streaks_lean_along_one_wind() -> None:
-    """The picture varies least along its streaks: that direction is the same in all its quarters."""
-    grey = np.full((512, 512, 3), 0.2, np.float32)
-
-    def lean(part: Image) -> float:
-        dy, dx = np.gradient(part[..., 1].astype(np.float64))
-        return float(np.degrees(0.5 * np.arctan2(2 * (dx * dy).mean(), (dx * dx).mean() - (dy * dy).mean())))
-
-    for seed in (1, 2, 3):
-        result = rain(grey, 0.7, seed)
-        leans = [lean(result[y : y + 256, x : x + 256]) for y in (0, 256) for x in (0, 256)]
-        assert max(leans) - min(leans) < 8
-        assert all(abs(angle) < 40 for angle in leans)
-
-
-def test_rain_streaks_grow_with_the_picture() -> None:
-    """Of a picture of twice the lines, halved, the rain looks like that of the picture itself, not twice as fine."""
-
-    def detail(lines: int) -> float:
-        grey = np.full((lines, lines, 3), 0.2, np.float32)
-        image = cv2.resize(rain(grey, 0.6, 4), (540, 540), interpolation=cv2.INTER_AREA)[..., 1]
-        return float(np.abs(np.diff(image, axis=1)).mean() / image.std())
-
-    assert detail(1080) == pytest.approx(detail(540), rel=0.3)
-
-
-def test_rain_falls_without_flicker() -> None:
-    grey = np.full((180, 320, 3), 0.25, np.float32)
-    frames = [rain(grey, 0.6, 8, n / 30) for n in range(12)]
-    means = [float(frame.mean()) for frame in frames]
-    assert max(means) - min(means) < 1 / 255
-    for a, b in pairwise(frames):
-        assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 0.5
-
-
-def test_a_drop_falls_on_its_way() -> None:
-    """In an eighth of a frame the picture is the same one, lower: by a quarter of each streak's length."""
-    grey = np.full((180, 320, 3), 0.25, np.float32)
-    now, soon = (rain(grey, 0.5, 8, t)[..., 1] for t in (1.0, 1.0 + 1 / 240))
-    still = np.corrcoef(now[10:-10].ravel(), soon[10:-10].ravel())[0, 1]
-    fallen = max(np.corrcoef(now[10 - d : -10 - d].ravel(), soon[10:-10].ravel())[0, 1] for d in range(1, 10))
-    assert fallen > 0.5
-    assert fallen > still
+@pytest.mark.parametrize("name", ["shadow", "haze", "raindrop", "blur", "inpaint"])
+def test_what_moves_slowly_hardly_changes_from_frame_to_frame(name: str, scene: Image) -> None:
+    function = DEGRADATIONS[name]
+    for seed in range(3):
+        now, next_frame, later = (function(scene, 0.7, seed, t) for t in (2.0, 2.0 + 1 / 30, 4.0))
+        assert psnr(next_frame, now) > psnr(later, now) + 6
+        assert psnr(next_frame, now) > psnr(now, scene) + 6
 
 
 def test_degrade_applies_in_the_physical_order_whatever_the_mapping_has(scene: Image) -> None:
-    assert list(DEGRADATIONS) == ["haze", "rain", "lowlight", "noise"]
+    assert " ".join(DEGRADATIONS) == "shadow haze snow rain raindrop blur lowlight noise jpeg inpaint"
     one = degrade(scene, {"noise": 0.4, "rain": 0.5, "haze": 0.3}, 9, 0.5)
     other = degrade(scene, {"haze": 0.3, "rain": 0.5, "noise": 0.4}, 9, 0.5)
     assert np.array_equal(one, other)
@@ -230,7 +114,7 @@ def test_degrade_with_nothing_gives_a_copy(scene: Image) -> None:
 def test_an_unknown_name_suggests_the_near_one(scene: Image) -> None:
     with pytest.raises(UsageError, match=r"'rian'.*did you mean rain\?"):
         degrade(scene, {"rian": 0.5}, 0)
-    with pytest.raises(UsageError, match="there are haze, rain, lowlight, noise"):
+    with pytest.raises(UsageError, match="there are shadow, haze, snow, rain"):
         degrade(scene, {"zzz": 0.5}, 0)
 
 
