@@ -1,9 +1,10 @@
 """Degrade a clean image or video, to have the truth that a restoration is measured against.
 
 Each degradation is given as name=severity, from 0 (unchanged) to 1 (heavy). They are
-applied in the order that light meets them, whatever order they are given in: haze, rain,
-lowlight, noise. In a video the rain falls, the haze drifts and the noise is fresh in each
-frame. The same seed gives the same weather again. Sound, subtitles and metadata are copied.
+applied in the order that light and picture meet them, whatever order they are given in:
+shadow, haze, snow, rain, raindrop, blur, lowlight, noise, jpeg, inpaint. In a video the rain
+falls, the haze drifts and the noise is fresh in each frame. The same seed gives the same
+weather again. Sound, subtitles and metadata are copied.
 
 Examples:
   uir-degrade clean.mp4 rainy.mp4 rain=0.7 haze=0.3

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from uir.calibration.degradations import degrade
+from uir.calibration.degradations import DEGRADATIONS, degrade
 from uir.tools.degrade import degrade_frame
 
 FRAMES, RATE = 8, 10
@@ -182,7 +182,8 @@ def test_no_degradation_at_all_is_a_usage_error(photo: Path, tmp_path: Path) -> 
     assert "NAME=SEVERITY" in result.stderr
 
 
-def test_help_shows_an_example() -> None:
+def test_help_shows_an_example_and_every_name_in_order() -> None:
     result = uir_degrade("--help")
     assert result.returncode == 0
     assert "uir-degrade clean.mp4 rainy.mp4 rain=0.7 haze=0.3" in result.stdout
+    assert ", ".join(DEGRADATIONS) in " ".join(result.stdout.split())
