@@ -182,21 +182,22 @@ def receptive_radius(network: nn.Module) -> int | None:
     Found by differentiation: with all weights positive nothing cancels and every ReLU is open, so the gradient of an
     output pixel is non-zero wherever it looks. They are random, since a normalisation takes equal channels to zero.
     """
-    probe = copy.deepcopy(network).eval().double()
+    probe = copy.deepcopy(network).eval().float()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for tensor in probe.state_dict().values():
-            fan = tensor[0].numel() if tensor.dim() > 1 else 1
-            tensor.uniform_(0.5 / fan, 1.5 / fan, generator=generator)
+            # Halfway between keeping the sum of all paths at one and keeping each outermost one: both stay in float32.
+            mean = math.prod(tensor.shape[2:]) ** 0.5 / tensor[0].numel() if tensor.dim() > 1 else 1.0
+            tensor.uniform_(0.5 * mean, 1.5 * mean, generator=generator)
     multiple = int(probe.multiple_of)  # type: ignore[arg-type]
     size = 32 * multiple
     radius = 0
+    picture = torch.ones(1, 3, size, size, requires_grad=True)
+    restored = probe(picture)
     # The response differs with a pixel's place in the coarsest cell: look at the cell's two corners.
     for centre in (size // 2, size // 2 + multiple - 1):
-        picture = torch.ones(1, 3, size, size, dtype=torch.float64, requires_grad=True)
-        probe(picture)[0, :, centre, centre].sum().backward()
-        assert picture.grad is not None
-        seen = picture.grad[0].abs().sum(0).nonzero() - centre
+        (gradient,) = torch.autograd.grad(restored[0, :, centre, centre].sum(), picture, retain_graph=True)
+        seen = gradient[0].abs().sum(0).nonzero() - centre
         radius = max(radius, int(seen.abs().max()))
     return radius if radius < size // 2 - multiple else None
 

@@ -30,6 +30,7 @@ from uir.tools.publish import publish
 
 settings.register_profile("house", deadline=None, max_examples=30)  # nothing is timed in a test
 settings.load_profile("house")
+torch.set_num_threads(1)  # small networks lose by more, and sums depend on how they are shared among threads
 
 RANK = 2
 ADAPTERS = ("haze", "noise", "rain")

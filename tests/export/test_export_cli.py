@@ -278,10 +278,10 @@ def test_commands_end_in_one_line(call: Call, training_run: Path, tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["loras"]
 
 
-def test_a_reader_that_leaves_early_is_no_error(zoo: Path, tmp_path: Path) -> None:
-    """As in `uir-export --json | head -0`."""
+def test_the_zoo_needs_no_torch_and_a_reader_that_leaves_early_is_no_error(zoo: Path, tmp_path: Path) -> None:
+    """As in `uir-export --json | head -0` on a device."""
     code = (
-        "import pathlib, sys, uir.export.zoo as z; z.ZOO = pathlib.Path(sys.argv.pop(1));"
+        "import pathlib, sys, uir.export.zoo as z; z.ZOO = pathlib.Path(sys.argv.pop(1)); sys.modules['torch'] = None;"
         "sys.stdin.read(); from uir.export.cli import run; run()"
     )
     program = [sys.executable, "-c", code, zoo, "--adapters", "rain", "--json", "-o", tmp_path / "restore.uir"]
