@@ -7,6 +7,7 @@ that it has never seen.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from functools import cache
 
@@ -22,6 +23,9 @@ from uir.runtime.package import Package
 
 Weights = Mapping[str, NDArray[np.float32]]
 
+_LIMITED = threading.Lock()
+"""One merge at a time: the limit is the process's, and the later of two would put back what the earlier one set."""
+
 
 def merge(base: Weights, adapters: Mapping[str, Adapter], composition: Composition) -> dict[str, NDArray[np.float32]]:
     """Add a composition's deltas to the base's weights. Weights that no adapter touches are shared, not copied.
@@ -32,7 +36,7 @@ def merge(base: Weights, adapters: Mapping[str, Adapter], composition: Compositi
     merged = dict(base)
     parts = [(adapters[name], weight) for name, weight in composition.items]
     # The products are small: on one thread they take milliseconds, and do not wait for cores that a stream keeps busy.
-    with _blas().limit(limits=1, user_api="blas"):
+    with _LIMITED, _blas().limit(limits=1, user_api="blas"):
         for name in sorted({name for adapter, _ in parts for name in adapter.updates}):
             if name not in base:
                 raise ValueError(f"{name}: the base has no such weight")

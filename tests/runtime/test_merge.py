@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from uir.runtime.composition import Composition
 from uir.runtime.errors import PackageError
@@ -78,6 +80,17 @@ def test_the_order_of_adapters_does_not_matter(
     one = merge(base, adapters, Composition.parse("rain=0.7,haze=0.2,noise=0.1"))
     other = merge(base, dict(reversed(adapters.items())), Composition.parse("noise=0.1,haze=0.2,rain=0.7"))
     assert all(one[name].tobytes() == other[name].tobytes() for name in base)
+
+
+def test_merges_leave_the_processs_threads_as_they_were(
+    base: dict[str, NDArray[np.float32]], adapters: dict[str, Adapter]
+) -> None:
+    controller = ThreadpoolController()
+    with controller.limit(limits=2, user_api="blas"):
+        before = controller.info()
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda _: merge(base, adapters, Composition.parse("rain,haze")), range(200)))
+        assert controller.info() == before
 
 
 def test_an_adapter_of_another_base_is_refused(
