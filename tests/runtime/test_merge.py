@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import threadpool_info
 
 from uir.runtime.composition import Composition
 from uir.runtime.errors import PackageError
@@ -82,15 +82,19 @@ def test_the_order_of_adapters_does_not_matter(
     assert all(one[name].tobytes() == other[name].tobytes() for name in base)
 
 
-def test_merges_leave_the_processs_threads_as_they_were(
-    base: dict[str, NDArray[np.float32]], adapters: dict[str, Adapter]
-) -> None:
-    controller = ThreadpoolController()
-    with controller.limit(limits=2, user_api="blas"):
-        before = controller.info()
-        with ThreadPoolExecutor(4) as pool:
-            list(pool.map(lambda _: merge(base, adapters, Composition.parse("rain,haze")), range(200)))
-        assert controller.info() == before
+def test_merges_leave_the_processs_threads_as_they_were(make_factors: Callable[..., Factors]) -> None:
+    shape, rng = (64, 64), np.random.default_rng(0)
+    many = {f"{number}.weight": np.zeros(shape, np.float32) for number in range(60)}
+    rain = {"rain": Adapter("rain", {name: make_factors(shape, 8, rng) for name in many})}
+    before = threadpool_info()
+
+    def work(_: int) -> None:
+        for _ in range(30):
+            merge(many, rain, Composition.parse("rain"))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    assert threadpool_info() == before
 
 
 def test_an_adapter_of_another_base_is_refused(
