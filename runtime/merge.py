@@ -8,8 +8,9 @@ that it has never seen.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
+from typing import Any
 
 import numpy as np
 import onnx
@@ -102,16 +103,18 @@ def fill_graph(graph: bytes, weights: Weights) -> onnx.ModelProto:
     """Give a package's graph its weights: the initializers that it left out, by name.
 
     Raises:
-        PackageError: the graph cannot be parsed, or the weights are not those it was traced with.
+        PackageError: the graph cannot be parsed, the weights are not those it was traced with, or it would have the
+            backend read other files.
     """
     model = onnx.ModelProto()
     try:
         model.ParseFromString(graph)
     except Exception as error:  # protobuf's DecodeError lives in a module that moves between its versions
         raise PackageError(f"the package's graph is damaged: {error}; export the package again") from error
-    for tensor in model.graph.initializer:
-        if tensor.data_location != onnx.TensorProto.EXTERNAL:
-            continue
+    left_out = [tensor for tensor in model.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    if sum(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model)) > len(left_out):
+        raise PackageError("the package's graph names files outside the package; do not use this package")
+    for tensor in left_out:
         weight = weights.get(tensor.name)
         if weight is None or weight.shape != tuple(tensor.dims) or weight.dtype != np.float32:
             found = "missing" if weight is None else f"{weight.dtype} {weight.shape}"
@@ -122,3 +125,15 @@ def fill_graph(graph: bytes, weights: Weights) -> onnx.ModelProto:
         tensor.data_location = onnx.TensorProto.DEFAULT
         tensor.raw_data = weight.tobytes()
     return model
+
+
+def _tensors(message: Any) -> Iterator[onnx.TensorProto]:
+    """Every tensor in a model, wherever it stands: in a node's attribute, a loop's body, a function."""
+    if isinstance(message, onnx.TensorProto):
+        yield message
+    elif hasattr(message, "ListFields"):
+        for _, value in message.ListFields():
+            yield from _tensors(value)
+    elif not isinstance(message, str | bytes | int | float):
+        for item in message:
+            yield from _tensors(item)

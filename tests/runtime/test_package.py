@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import safetensors.numpy
 
@@ -216,6 +217,28 @@ def test_a_graph_that_is_none_is_refused(package: Path, replace_file: ReplaceFil
     with pytest.raises((PackageError, BackendError)) as caught:
         Restorer(package, "rain")
     assert isinstance(caught.value, UirError)
+
+
+@pytest.mark.parametrize("place", ["attribute", "branch", "sparse", "function"])
+def test_a_graph_that_would_read_other_files_is_refused(package: Path, replace_file: ReplaceFile, place: str) -> None:
+    """ONNX Runtime opens what a constant of a graph in memory names, relative to wherever the user stands."""
+    secret = onnx.TensorProto(name="secret", data_type=onnx.TensorProto.FLOAT, dims=[4])
+    secret.data_location = onnx.TensorProto.EXTERNAL
+    secret.external_data.add(key="location", value="../secret.bin")
+    constant = onnx.helper.make_node("Constant", [], ["secret"], value=secret)
+    model = onnx.load(package / "graphs/fp32.onnx", load_external_data=False)
+    if place == "attribute":
+        model.graph.node.append(constant)
+    elif place == "branch":
+        branch = onnx.helper.make_graph([constant], "branch", [], [])
+        model.graph.node.append(onnx.helper.make_node("If", ["yes"], ["x"], then_branch=branch, else_branch=branch))
+    elif place == "sparse":
+        model.graph.sparse_initializer.add().values.CopyFrom(secret)
+    else:
+        model.functions.append(onnx.helper.make_function("own", "f", [], ["secret"], [constant], []))
+    replace_file("graphs/fp32.onnx", model.SerializeToString())
+    with pytest.raises(PackageError, match="names files outside the package"):
+        Restorer(package, "rain")
 
 
 def edit_tensors(package: Path, name: str, change: Callable[[dict[str, Any]], None]) -> bytes:
