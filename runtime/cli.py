@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -42,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
         prog="uir-run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options.add_argument("input", metavar="INPUT", help="a video, an image, a folder or a quoted pattern")
-    options.add_argument("-o", "--output", type=Path, help="a file, or a folder for several inputs")
+    options.add_argument("-o", "--output", help="a file, or a folder for several inputs (a single one: FOLDER/)")
     options.add_argument("--overwrite", action="store_true", help="replace what stands there already")
     options.add_argument("--json", action="store_true", help="print what was done as JSON")
 
@@ -82,13 +83,18 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Restore what was asked for; 1 if any of several inputs failed."""
-    options = parser().parse_intermixed_args(arguments)
+    options = parser().parse_args(arguments)
     if options.memory_limit < 1:
         raise UsageError(f"--memory-limit {options.memory_limit}: must be at least 1 MiB")
     video = VideoOptions(
         options.codec, options.quality, options.preset, options.compare, options.start, options.duration
     )
-    pairs = pair_outputs(collect(options.input), options.output)
+    output = options.output
+    pairs = pair_outputs(
+        collect(options.input),
+        None if output is None else Path(output),
+        into_folder=Path(options.input).is_dir() or (output or "").endswith(("/", os.sep)),
+    )
     restorer = Restorer(
         Package(options.package),
         _composition(options),

@@ -32,12 +32,16 @@ def is_image(path: Path) -> bool:
 
     Raises:
         MissingFileError: there is no such file.
+        MediaError: it cannot be read.
     """
     if not path.exists():
         raise MissingFileError(f"{path}: no such file")
     if not path.is_file():
         return False
-    return path.suffix.lower() in FORMATS or _is_picture(_head(path)) or _unsupported(_head(path)) is not None
+    if path.suffix.lower() in FORMATS:
+        return True
+    head = _head(path)
+    return _is_picture(head) or _unsupported(head) is not None
 
 
 def process_image(
@@ -63,9 +67,9 @@ def process_image(
         UsageError: no picture can be written with `destination`'s suffix.
         OutputError: `destination` exists, or cannot be written.
     """
+    _refuse(source)  # first: a GIF's own name would be blamed on its output
     form = output_format(destination)
     check_destination(destination, overwrite=overwrite, source=source)
-    _refuse(source)
     picture = read_picture(source)
     picture.pixels = _restore(picture.pixels, process, compare)
     if compare and picture.alpha is not None:
@@ -102,8 +106,11 @@ def _deepen(fine: Pixels, coarse: Pixels, restored: Pixels) -> NDArray[np.uint16
 
 
 def _head(path: Path) -> bytes:
-    with path.open("rb") as stream:
-        return stream.read(32)
+    try:
+        with path.open("rb") as stream:
+            return stream.read(32)
+    except OSError as error:
+        raise MediaError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _is_picture(head: bytes) -> bool:
@@ -127,10 +134,7 @@ def _refuse(source: Path) -> None:
         raise MissingFileError(f"{source}: no such file")
     if not source.is_file():
         raise MediaError(f"{source}: not a file")
-    try:
-        head = _head(source)
-    except OSError as error:
-        raise MediaError(f"{source}: cannot be read: {error.strerror}") from error
+    head = _head(source)
     if not head:
         raise MediaError(f"{source}: empty file")
     if name := _unsupported(head):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import glob
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ def collect(inputs: str) -> list[Path]:
         MissingFileError: nothing is there; the message suggests names that are.
         MediaError: a folder cannot be read.
     """
-    path = Path(inputs).expanduser()
+    path = Path(os.path.expanduser(inputs))  # noqa: PTH111 - Path's own raises where there is no such user
     if path.is_dir():
         found = [file for file in _entries(path) if file.suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES]
         nothing = f"{path}: no images or videos in this folder"
@@ -70,8 +71,8 @@ def output_path(source: Path, output: Path | None, many: bool) -> Path:
     return output / source.name
 
 
-def pair_outputs(sources: Sequence[Path], output: Path | None) -> list[tuple[Path, Path]]:
-    """Each source with its `output_path`; more than one source makes `output` a folder.
+def pair_outputs(sources: Sequence[Path], output: Path | None, *, into_folder: bool = False) -> list[tuple[Path, Path]]:
+    """Each source with its `output_path`; `into_folder`, or more than one source, makes `output` a folder.
 
     Raises:
         UsageError: two sources would be written to the same file.
@@ -79,7 +80,7 @@ def pair_outputs(sources: Sequence[Path], output: Path | None) -> list[tuple[Pat
     """
     taken: dict[Path, Path] = {}
     for source in sources:
-        destination = output_path(source, output, many=len(sources) > 1)
+        destination = output_path(source, output, many=into_folder or len(sources) > 1)
         if destination in taken:
             raise UsageError(
                 f"{taken[destination]} and {source} would both be written to {destination}; restore them one by one"

@@ -56,12 +56,12 @@ def output_format(destination: Path) -> Format:
     Raises:
         UsageError: no picture format that can be written has this suffix.
     """
+    suffix = destination.suffix.lower()
     try:
-        return FORMATS[destination.suffix.lower()]
+        return FORMATS[suffix]
     except KeyError:
-        raise UsageError(
-            f"{destination}: cannot write a picture as '{destination.suffix}'; use {', '.join(FORMATS)}"
-        ) from None
+        what = f"{suffix} pictures cannot be written" if suffix else "has no suffix to tell the format by"
+        raise UsageError(f"{destination}: {what}; use one of {' '.join(FORMATS)}") from None
 
 
 def encode_picture(picture: Picture, form: Format) -> tuple[bytes, list[str]]:

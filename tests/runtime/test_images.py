@@ -341,6 +341,8 @@ def test_other_picture_formats_are_refused_by_name(tmp_path, head, name):
     source.write_bytes(head + bytes(40))
     assert is_image(source)
     refused(source, tmp_path, f"{name} pictures are not supported")
+    with pytest.raises(MediaError, match=f"{name} pictures are not supported"):
+        process_image(source, source.with_suffix(".gif"), same)
 
 
 @pytest.mark.parametrize("options", [{"dtype": np.float32}, {"dtype": np.uint16, "planarconfig": "separate"}])

@@ -56,6 +56,8 @@ def test_nothing_found_says_what_was_looked_for(tmp_path):
         collect(str(tmp_path / "text"))
     with pytest.raises(MissingFileError, match=r"earlier results \(1 "):
         collect(str(tmp_path / "old"))
+    with pytest.raises(MissingFileError, match=r"~nobody-of-that-name/x\.png: no such file"):
+        collect("~nobody-of-that-name/x.png")
 
 
 def test_without_output_the_result_stands_beside_its_source(tmp_path):
@@ -85,3 +87,9 @@ def test_pairs_refuse_two_sources_with_one_result(tmp_path):
     with pytest.raises(UsageError, match=r"a/x\.png and b/x\.png would both"):
         pair_outputs(sources, tmp_path)
     assert pair_outputs(sources[:1], tmp_path / "y.png") == [(sources[0], tmp_path / "y.png")]
+
+
+def test_one_source_goes_into_a_folder_where_that_is_asked_for(tmp_path):
+    source, folder = Path("a/x.png"), tmp_path / "new"
+    assert pair_outputs([source], folder, into_folder=True) == [(source, folder / "x.png")]
+    assert folder.is_dir()

@@ -82,6 +82,39 @@ def test_a_folder_goes_on_past_a_bad_file(run: Call, photo: Path, make_video: Ca
     assert listing(photo.parent / "out") == {"a.png", "c.mp4"}
 
 
+@pytest.mark.parametrize("arguments", [["in", "-o", "out"], ["in/*.png", "-o", "out/"], ["in/a.png", "-o", "out/"]])
+def test_one_result_goes_into_a_folder_too(run: Call, photo: Path, arguments: list[str]) -> None:
+    folder = photo.parent / "in"
+    folder.mkdir()
+    shutil.copy(photo, folder / "a.png")
+    done = run(*arguments, "--adapters", "rain")
+    assert done.returncode == 0, done.stderr
+    assert listing(photo.parent / "out") == {"a.png"}
+
+
+def test_a_name_may_begin_with_a_dash(run: Call, photo: Path) -> None:
+    photo.rename(photo.with_name("-photo.png"))
+    done = run("--adapters", "rain", "--", "-photo.png")
+    assert done.returncode == 0, done.stderr
+    assert photo.with_name("-photo.restored.png").is_file()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is hidden from root")
+def test_what_may_not_be_read_is_said(run: Call, photo: Path) -> None:
+    folder = photo.parent / "in"
+    folder.mkdir()
+    shutil.copy(photo, folder / "b.png")
+    (folder / "a.mp4").touch()
+    (folder / "a.mp4").chmod(0)
+    done = run("in", "-o", "out")
+    assert done.returncode == 1
+    assert done.stderr == "uir-run: error: in/a.mp4: cannot be read: Permission denied\n"
+    assert listing(photo.parent / "out") == {"b.png"}
+    folder.chmod(0)
+    assert run("in/b.png").stderr == "uir-run: error: in/b.png: Permission denied\n"
+    folder.chmod(0o700)
+
+
 def test_compare_stands_side_by_side(run: Call, photo: Path, frame: NDArray[np.uint8]) -> None:
     assert run("photo.png", "--compare", "--adapters", "rain").returncode == 0
     both = cv2.imread(str(photo.with_name("photo.restored.png")))
@@ -150,6 +183,8 @@ def nothing(folder: Path) -> None: ...
         (nothing, ["photo.png", "-o", "text.png"], 1, ["text.png", "exists"]),
         (nothing, ["photo.png", "-o", "no/such/out.png"], 1, ["no/such", "create it"]),
         (nothing, ["photo.png", "-o", "out.xyz"], 2, ["out.xyz"]),
+        (nothing, ["photo.png", "-o", "out"], 2, ["out: has no suffix"]),
+        (nothing, ["x" * 300 + ".png"], 1, ["xxx.png: File name too long"]),
         (nothing, ["photo.png", "--package", "text.png"], 1, ["text.png", "not a package"]),
         (nothing, ["photo.png", "--memory-limit", "0"], 2, ["--memory-limit"]),
         (nothing, ["photo.png", "--quality", "77"], 2, ["77"]),
