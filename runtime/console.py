@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -15,9 +16,12 @@ INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
 def run_command(name: str, main: Callable[[Sequence[str] | None], int | None]) -> int:
     """Run a command's main function and turn its errors into one clear line and an exit status.
 
-    `UirError` prints its message; Ctrl-C exits with 130; a closed pipe (`uir-bench --json | head`) is silent.
-    Anything else is a defect of ours and keeps its traceback.
+    `UirError` prints its message, and so does an `OSError` that names a file, such as one that may not be looked at;
+    Ctrl-C exits with 130; a closed pipe (`uir-bench --json | head`) is silent. SIGTERM, which is how services and
+    containers are stopped, ends as Ctrl-C does, so that no half-written output stays behind. Anything else is a defect
+    of ours and keeps its traceback.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     logging.basicConfig(format=f"{name}: %(levelname)s: %(message)s")
     logging.addLevelName(logging.WARNING, "warning")
     try:
@@ -33,4 +37,9 @@ def run_command(name: str, main: Callable[[Sequence[str] | None], int | None]) -
     except BrokenPipeError:
         # The interpreter flushes stdout once more at exit; give it somewhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"{name}: error: {error.filename}: {error.strerror}", file=sys.stderr)
         return 1

@@ -118,12 +118,15 @@ class Package:
             raise PackageError(f"{self.path}: not a package: it has no {MANIFEST}; make one with uir-export")
         try:
             text = file.read_bytes()
+        except OSError as error:
+            raise PackageError(f"{file}: cannot be read: {error.strerror}") from error
+        try:
             schema = msgspec.json.decode(text, type=_Versioned).schema
             if schema != SCHEMA:
                 remedy = "upgrade uir-edge, or export it again" if schema > SCHEMA else "export it again"
                 raise PackageError(f"{file}: is of schema {schema}, and this version reads schema {SCHEMA}; {remedy}")
             manifest = msgspec.json.decode(text, type=Manifest)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OSError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise PackageError(f"{file}: damaged: {error}; export the package again") from error
         for name in manifest.files:
             self._inside(name)

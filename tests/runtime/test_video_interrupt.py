@@ -1,4 +1,4 @@
-"""Ctrl-C, in a process of its own: the finished part stays, playable, under a name that says so."""
+"""Ctrl-C and SIGTERM, in a process of its own: the finished part stays, playable, under a name that says so."""
 
 from __future__ import annotations
 
@@ -29,9 +29,11 @@ raise SystemExit(run_command("restore", main))
 """
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_ctrl_c_keeps_a_playable_part(
-    suffix: str, make_video: Any, make_sound: Any, read_video: Any, tmp_path: Path
+@pytest.mark.parametrize(
+    ("suffix", "how"), [(".mp4", signal.SIGINT), (".mkv", signal.SIGINT), (".mp4", signal.SIGTERM)]
+)
+def test_an_interruption_keeps_a_playable_part(
+    suffix: str, how: signal.Signals, make_video: Any, make_sound: Any, read_video: Any, tmp_path: Path
 ) -> None:
     source, out = make_video(f"in{suffix}", frames=72, sounds=[make_sound()]), tmp_path / f"out{suffix}"
     (tmp_path / f"out.partial{suffix}").write_bytes(b"from an earlier run")
@@ -43,7 +45,7 @@ def test_ctrl_c_keeps_a_playable_part(
     ) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "far enough\n"
-        child.send_signal(signal.SIGINT)
+        child.send_signal(how)
         _, errors = child.communicate(timeout=60)
     assert child.returncode == 130
     kept = tmp_path / f"out.partial-2{suffix}"
