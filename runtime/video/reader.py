@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 # Sound of the same moment may lie this far behind its picture in a file.
 _INTERLEAVING = Fraction(2)
+# Seconds: more than any video has, and few enough for 64 bits in any time base.
+_FOREVER = 1e9
 # A file that ends this much before its header says so was cut off; less is rounding.
 _CUT_OFF = 1.0
 
@@ -54,14 +56,14 @@ class VideoReader:
     Raises:
         MissingFileError, MediaError: as `VideoInfo.read`; the part lies behind the end; a colour matrix that cannot
             be converted.
-        UsageError: `start` is negative or `duration` is not positive.
+        UsageError: `start` is negative, `duration` is not positive, or either is no number of seconds.
     """
 
     def __init__(self, path: Path, start: float = 0.0, duration: float | None = None) -> None:
-        if start < 0:
-            raise UsageError(f"the start must not be negative: {start:g} s")
-        if duration is not None and duration <= 0:
-            raise UsageError(f"the duration must be above zero: {duration:g} s")
+        if not 0 <= start <= _FOREVER:  # NaN neither
+            raise UsageError(f"the start must be from 0 to {_FOREVER:g} seconds: {start:g}")
+        if duration is not None and not 0 < duration <= _FOREVER:
+            raise UsageError(f"the duration must be above 0 and at most {_FOREVER:g} seconds: {duration:g}")
         self.path = path
         self._start, self._duration = Fraction(start), None if duration is None else Fraction(duration)
         self.container = open_video(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from math import inf, nan
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,9 @@ def test_a_start_behind_the_end_is_refused(make_video: Any, tmp_path: Path) -> N
     assert not (tmp_path / "out.mp4").exists()
 
 
-@pytest.mark.parametrize("options", [{"start": -1}, {"duration": 0}, {"duration": -2}])
+@pytest.mark.parametrize(
+    "options", [{"start": -1}, {"start": nan}, {"start": inf}, {"duration": 0}, {"duration": nan}, {"duration": inf}]
+)
 def test_impossible_parts_are_refused(options: dict[str, float], make_video: Any, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="must"):
         process_video(make_video(), tmp_path / "out.mp4", same, VideoOptions(**options))
