@@ -52,6 +52,7 @@ def atomic_output(destination: Path, *, overwrite: bool = False) -> Iterator[Pat
     try:
         yield temporary
         _sync(temporary)
+        check_destination(destination, overwrite=overwrite)  # once more: another process may have been quicker
         _replace(temporary, destination)
     except OSError as error:
         if isinstance(error, OutputError) or error.errno is None or not _concerns(error, temporary):
@@ -83,7 +84,10 @@ def _replace(temporary: Path, destination: Path) -> None:
     try:
         temporary.replace(destination)
     except OSError:
-        aside.replace(destination)
+        if destination.exists():  # another process was quicker
+            _remove(aside)
+        else:
+            aside.replace(destination)
         raise
     _remove(aside)
 

@@ -121,6 +121,33 @@ def test_a_name_that_the_system_refuses_is_said(tmp_path: Path) -> None:
         check_destination(tmp_path / ("x" * 300))
 
 
+def test_of_two_that_write_at_once_the_second_is_refused(tmp_path: Path) -> None:
+    destination = tmp_path / "restore.uir"
+    with pytest.raises(OutputError, match="exists already"), atomic_output(destination) as late:
+        write_folder(late, "late")
+        with atomic_output(destination) as early:
+            write_folder(early, "early")
+    assert names(tmp_path) == ["restore.uir"]
+    assert (destination / "inner" / "file").read_text() == "early"
+
+
+def test_of_two_that_replace_at_once_one_stays_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    destination, replace = tmp_path / "restore.uir", Path.replace
+    write_folder(destination, "old")
+
+    def disturbed(source: Path, target: Path) -> Path:
+        moved = replace(source, target)
+        if target.suffix == ".old":  # between the old one's stepping aside and ours taking its place
+            write_folder(destination, "theirs")
+        return moved
+
+    monkeypatch.setattr(Path, "replace", disturbed)
+    with pytest.raises(OutputError, match="not empty"), atomic_output(destination, overwrite=True) as temporary:
+        write_folder(temporary, "ours")
+    assert names(tmp_path) == ["restore.uir"]
+    assert (destination / "inner" / "file").read_text() == "theirs"
+
+
 def test_a_file_over_a_folder_is_refused_and_the_folder_kept(tmp_path: Path) -> None:
     write_folder(tmp_path / "clip.mp4", "old")
     with (
