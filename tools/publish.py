@@ -43,7 +43,7 @@ def publish(run: Path, zoo: Path, name: str) -> None:
     about = ZooBase(name=name, architecture=base.architecture, licence=ZOO_LICENCE, frame=traced.frame)
     (zoo / "base").mkdir(parents=True, exist_ok=True)
     (zoo / "base" / "graph.onnx").write_bytes(traced.graph)
-    safetensors.numpy.save_file(traced.weights, zoo / "base" / "base.safetensors")
+    (zoo / "base" / "base.safetensors").write_bytes(safetensors.numpy.save(traced.weights))
     (zoo / "base" / "base.json").write_bytes(msgspec.json.format(msgspec.json.encode(about), indent=2) + b"\n")
     for config in sorted(run.glob("*/adapter_config.json")):
         shutil.copytree(config.parent, zoo / "adapters" / config.parent.name, dirs_exist_ok=True)

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from uir.export.bases import nafnet, unet
 from uir.export.tensors import read_tensors, refuse_pickle
-from uir.runtime.errors import BaseModelError, MissingFileError, OutputError
+from uir.runtime.atomic import atomic_output
+from uir.runtime.errors import BaseModelError, MissingFileError
 
 
 @dataclass(frozen=True)
@@ -101,16 +101,12 @@ def _differing(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> l
 
 
 def save_base(path: Path, architecture: str, weights: Mapping[str, Tensor]) -> None:
-    """Write a base checkpoint: the state dict as safetensors, the architecture's name in its metadata.
+    """Write a base checkpoint, over an older one: the state dict as safetensors, the architecture in its metadata.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    temporary = path.with_suffix(".part")
-    try:
-        contiguous = {name: tensor.detach().contiguous() for name, tensor in weights.items()}
-        save_file(contiguous, temporary, metadata={"architecture": architecture})
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written: {error}") from error
+    contiguous = {name: tensor.detach().contiguous() for name, tensor in weights.items()}
+    with atomic_output(path, overwrite=True) as temporary:
+        # Not by save_file, whose files nobody but their owner may read.
+        temporary.write_bytes(save(contiguous, metadata={"architecture": architecture}))

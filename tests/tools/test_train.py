@@ -51,7 +51,7 @@ def interrupted(at: int, how: int, arguments: list[str]) -> subprocess.Completed
     """Run uir-train in a process of its own whose last checkpoint is of step `at`, stopped two steps on."""
     code = f"""
 import os, sys
-from uir.tools.train import cli, loop
+from uir.tools.train import loop, run
 loop.CHECKPOINT_SECONDS = -1.0
 save = loop._save
 def save_until(path, parts, identity, step):
@@ -61,7 +61,7 @@ def save_until(path, parts, identity, step):
         os.killpg(0, {how})  # as Ctrl-C does: the whole group
 loop._save = save_until
 sys.argv = ["uir-train", *sys.argv[1:]]
-cli.run()
+run()
 """
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     program = [sys.executable, "-c", code, *arguments]

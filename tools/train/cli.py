@@ -28,7 +28,6 @@ from uir.calibration.degradations import DEGRADATIONS
 from uir.export.adapters import load_adapter, write_peft
 from uir.export.bases import ARCHITECTURES, LoadedBase, load_base, save_base
 from uir.runtime.atomic import atomic_output
-from uir.runtime.console import run_command
 from uir.runtime.errors import MissingFileError, OutputError, UsageError
 from uir.runtime.factors import Factors
 from uir.tools.train.data import DegradedPatches, Sampling, find_photos
@@ -205,8 +204,3 @@ def _write_adapter(folder: Path, network: nn.Module, name: str, *, rank: int, al
     }
     shapes = {weight: tuple(tensor.shape) for weight, tensor in base_weights(network).items() if weight in factors}
     write_peft(folder, factors, shapes, rank=rank, alpha=alpha, base_model="base.safetensors", overwrite=True)
-
-
-def run() -> None:
-    """The `uir-train` command."""
-    sys.exit(run_command("uir-train", main))
