@@ -21,7 +21,7 @@ class OnnxRuntimeBackend:
         """
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only: its warnings are about its own optimiser
-        # A plan of the memory is made at the first run of a size and allocated beside the first run's own: twice the peak.
+        # A plan of the memory is made at a size's first run and allocated beside that run's own: twice the peak.
         options.enable_mem_pattern = False
         try:
             return OnnxRuntimeEngine(onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]))
