@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from uir.runtime.backends import Engine, open_backend
 from uir.runtime.composition import Composition
 from uir.runtime.engines import EngineCache
-from uir.runtime.errors import FrameError
+from uir.runtime.errors import FrameError, UsageError
 from uir.runtime.merge import fill_graph, merge_package
 from uir.runtime.package import Package
 from uir.runtime.tiles import plan, restore_tiled
@@ -139,14 +139,19 @@ class Restorer:
 def _composition(value: str | Mapping[str, float] | Composition) -> Composition:
     if isinstance(value, Composition):
         return value
-    return Composition.parse(value) if isinstance(value, str) else Composition.of(value)
+    if isinstance(value, str):
+        return Composition.parse(value)
+    if isinstance(value, Mapping):
+        return Composition.of(value)
+    raise UsageError(f"{value!r}: not a composition; write it as 'rain', 'rain=0.7,haze=0.3' or {{'rain': 0.7}}")
 
 
 def _check(frame: NDArray[np.uint8]) -> None:
     if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8:
         found = frame.dtype if isinstance(frame, np.ndarray) else type(frame).__name__
         raise FrameError(
-            f"a frame is a uint8 array, and this is {found}; convert it with (x * 255).round().astype('uint8')"
+            f"a frame is a uint8 array, and this is {found}; convert floats in [0, 1] with "
+            "(x * 255).round().astype('uint8')"
         )
     if frame.ndim not in (3, 4) or frame.shape[-1] != 3 or frame.size == 0:
         raise FrameError(

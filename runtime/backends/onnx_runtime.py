@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import onnxruntime
 
 from uir.runtime.backends import Frames
@@ -19,7 +21,9 @@ class OnnxRuntimeBackend:
         Raises:
             BackendError: ONNX Runtime refuses the model.
         """
+        _share_memory()
         options = onnxruntime.SessionOptions()
+        options.add_session_config_entry("session.use_env_allocators", "1")
         options.log_severity_level = 3  # errors only: its warnings are about its own optimiser
         # A plan of the memory is made at a size's first run and allocated beside that run's own: twice the peak.
         options.enable_mem_pattern = False
@@ -31,6 +35,13 @@ class OnnxRuntimeBackend:
     def describe(self) -> str:
         """The backend, its version and its device, in a few words."""
         return f"ONNX Runtime {onnxruntime.__version__} on the CPU"
+
+
+@cache
+def _share_memory() -> None:
+    """One arena for all sessions of the process. One of its own would keep each engine's activations for good."""
+    kind, use = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, onnxruntime.OrtMemType.DEFAULT
+    onnxruntime.create_and_register_allocator(onnxruntime.OrtMemoryInfo("Cpu", kind, 0, use), None)
 
 
 class OnnxRuntimeEngine:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -75,7 +77,7 @@ def test_views_of_arrays_are_restored_like_copies(restorer: Restorer, view: Call
 @pytest.mark.parametrize(
     ("frame", "words"),
     [
-        (np.zeros((8, 8, 3), np.float32), "this is float32; convert it"),
+        (np.zeros((8, 8, 3), np.float32), "this is float32; convert"),
         (np.zeros((8, 8, 3), np.uint16), "uint16"),
         (np.zeros((8, 8, 3), np.int8), "int8"),
         ([[[0, 0, 0]]], "list"),
@@ -116,7 +118,9 @@ def test_the_output_is_the_merged_models(shared_package: Path) -> None:
     assert np.array_equal(Restorer(package, "rain=0.7,haze=0.3")(frame), engine.run(frame[None])[0])
 
 
-@pytest.mark.parametrize("wanted", ["fog", "rain=-1", "rain,,", {"fog": 1.0}, Composition.parse("rain,fog")])
+@pytest.mark.parametrize(
+    "wanted", ["fog", "rain=-1", "rain,,", {"fog": 1.0}, ["rain"], None, Composition.parse("rain,fog")]
+)
 def test_a_switch_that_fails_leaves_the_composition(restorer: Restorer, frame: Frame, wanted: Any) -> None:
     before = restorer(frame)
     with pytest.raises(UsageError):
@@ -179,6 +183,28 @@ def test_frames_never_see_half_a_switch(shared_package: Path) -> None:
             done.set()
         assert switching.result(30) > 2
     assert seen == set(expected)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from Linux's /proc")
+def test_many_compositions_need_the_activations_of_one(shared_package: Path) -> None:
+    """In a process of its own. Each composition's engine is kept; what it computed with must not be."""
+    code = """
+import re, sys
+from pathlib import Path
+import numpy as np
+from uir.runtime import Restorer
+restorer, frame = Restorer(sys.argv[1]), np.zeros((1600, 1600, 3), np.uint8)
+for i in range(6):
+    restorer.compose({"rain": 1 - i / 10})
+    restorer(frame)
+    print(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+print(restorer.package.manifest.frame.bytes_per_pixel * frame.size // 3 // 1024)
+"""
+    command = [sys.executable, "-c", code, str(shared_package)]
+    answered = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout.split()
+    first, *_, last, activations = (int(float(word)) for word in answered)
+    assert activations > 50_000
+    assert last - first < 2 * activations  # five engines more
 
 
 def test_many_threads_may_ask_for_many_compositions(shared_package: Path, frame: Frame) -> None:
