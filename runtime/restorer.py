@@ -44,7 +44,7 @@ class Restorer:
         composition: `"rain"`, `"haze=0.4,rain=0.6"`, a mapping of weights or a `Composition`; None is the package's
             default.
         device: `"auto"` or `"cpu"`.
-        memory_limit: bytes that the network's activations may take; larger frames are restored in tiles.
+        memory_limit: bytes that the network's activations may take in one call; larger frames are restored in tiles.
 
     Raises:
         MissingFileError: there is no such package.
