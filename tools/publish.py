@@ -1,6 +1,6 @@
 """Put a training run into the zoo: `python -m uir.tools.publish runs/base`.
 
-Traces the run's base, so that the zoo's users need no torch, and copies its adapters.
+Traces the run's base, so that the zoo's users need no torch, and replaces the zoo's adapters by the run's.
 """
 
 from __future__ import annotations
@@ -45,8 +45,10 @@ def publish(run: Path, zoo: Path, name: str) -> None:
     (zoo / "base" / "graph.onnx").write_bytes(traced.graph)
     (zoo / "base" / "base.safetensors").write_bytes(safetensors.numpy.save(traced.weights))
     (zoo / "base" / "base.json").write_bytes(msgspec.json.format(msgspec.json.encode(about), indent=2) + b"\n")
+    # Adapters of another base would not fit this one.
+    shutil.rmtree(zoo / "adapters", ignore_errors=True)
     for config in sorted(run.glob("*/adapter_config.json")):
-        shutil.copytree(config.parent, zoo / "adapters" / config.parent.name, dirs_exist_ok=True)
+        shutil.copytree(config.parent, zoo / "adapters" / config.parent.name)
     record = json.loads((run / "record.json").read_text())
     record["command"] = [FOLDERS.sub(r"\1", word) for word in record["command"]]
     (zoo / "record.json").write_text(json.dumps(record, indent=2) + "\n")
