@@ -1,4 +1,4 @@
-"""Restore a video, an image, a folder of them or a pattern, with a package that uir-export wrote.
+"""Restore videos, images, folders of them or patterns, with a package that uir-export wrote.
 
 Results stand beside their sources as NAME.restored.SUFFIX, or where -o says. Sound, subtitles, chapters, metadata
 and times of a video are kept; so are orientation, colour profile, transparency and bit depth of an image.
@@ -28,7 +28,7 @@ from uir.runtime.composition import Composition
 from uir.runtime.console import run_command
 from uir.runtime.errors import UirError, UsageError
 from uir.runtime.images import is_image, process_image
-from uir.runtime.inputs import collect, pair_outputs
+from uir.runtime.inputs import collect_all, pair_outputs
 from uir.runtime.package import DEFAULT_PACKAGE, Package
 from uir.runtime.restorer import DEFAULT_MEMORY_LIMIT, Restorer
 from uir.runtime.video import VideoOptions, process_video
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(
         prog="uir-run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("input", metavar="INPUT", help="a video, an image, a folder or a quoted pattern")
+    options.add_argument("input", nargs="+", metavar="INPUT", help="videos, images, folders or quoted patterns")
     options.add_argument("-o", "--output", help="a file, or a folder for several inputs (a single one: FOLDER/)")
     options.add_argument("--overwrite", action="store_true", help="replace what stands there already")
     options.add_argument("--json", action="store_true", help="print what was done as JSON")
@@ -91,9 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     output = options.output
     pairs = pair_outputs(
-        collect(options.input),
+        collect_all(options.input),
         None if output is None else Path(output),
-        into_folder=Path(options.input).is_dir() or (output or "").endswith(("/", os.sep)),
+        into_folder=any(Path(name).is_dir() for name in options.input) or (output or "").endswith(("/", os.sep)),
     )
     restorer = Restorer(
         Package(options.package),

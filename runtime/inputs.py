@@ -49,6 +49,23 @@ def collect(inputs: str) -> list[Path]:
     return sorted(wanted, key=_natural)
 
 
+def collect_all(inputs: Sequence[str]) -> list[Path]:
+    """`collect` for each of several inputs, in the order given, each file once.
+
+    Of several, earlier results are left out even by name: a shell has put them there for an unquoted pattern.
+
+    Raises:
+        MissingFileError, MediaError: as `collect`; nothing but earlier results is named.
+    """
+    found = list(dict.fromkeys(file for name in inputs for file in collect(name)))
+    if len(inputs) == 1:
+        return found
+    wanted = [file for file in found if not file.stem.endswith(_MARK)]
+    if not wanted:
+        raise MissingFileError(f"{found[0]} and the others are all earlier results (*{_MARK}.*)")
+    return wanted
+
+
 def output_path(source: Path, output: Path | None, many: bool) -> Path:
     """Where the result of `source` goes.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from uir.runtime.errors import FrameError, UsageError
 from uir.runtime.merge import fill_graph, merge_package
 from uir.runtime.package import Package
 from uir.runtime.tiles import plan, restore_tiled
+
+log = logging.getLogger(__name__)
 
 DEFAULT_MEMORY_LIMIT = 512 * 2**20
 
@@ -65,6 +68,7 @@ class Restorer:
         self._frame = self.package.manifest.frame
         self._max_pixels = int(memory_limit / self._frame.bytes_per_pixel)
         self._engines = EngineCache(self._build)
+        self._warned = False
         wanted = self.package.manifest.default if composition is None else composition
         first = _composition(wanted)
         self._active = _Active(first, self._engines.get(first))
@@ -123,6 +127,11 @@ class Restorer:
         if len(frames) * area <= self._max_pixels:
             whole = engine.run(_pad(frames, down, across))
             return _crop(whole, height, width)
+        if not self._frame.exact_tiles and not self._warned:
+            self._warned = True
+            log.warning(
+                "this base looks at whole frames: tiles are an approximation; a larger memory limit avoids them"
+            )
         grid = plan(height + down, width + across, multiple=multiple, overlap=overlap, max_pixels=self._max_pixels)
         result = np.empty_like(frames)
         for i, frame in enumerate(frames):

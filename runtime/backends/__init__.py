@@ -26,8 +26,6 @@ class Engine(Protocol):
 class Backend(Protocol):
     """Compiles merged ONNX models for one device."""
 
-    name: str
-
     def compile(self, model: bytes) -> Engine:
         """Make an engine of a serialised ONNX model.
 

@@ -13,8 +13,6 @@ from uir.runtime.errors import BackendError
 class OnnxRuntimeBackend:
     """Compiles to ONNX Runtime sessions on the CPU, straight from memory."""
 
-    name = "onnxruntime"
-
     def compile(self, model: bytes) -> OnnxRuntimeEngine:
         """Make a session of a serialised ONNX model.
 

@@ -220,3 +220,15 @@ def test_many_threads_may_ask_for_many_compositions(shared_package: Path, frame:
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, range(12)))
+
+
+def test_a_base_that_looks_at_whole_frames_says_that_its_tiles_are_approximate(
+    package: Path, edit_manifest: Callable[..., None], frame: NDArray[np.uint8], caplog: pytest.LogCaptureFixture
+) -> None:
+    edit_manifest(lambda manifest: manifest["frame"].update({"exact_tiles": False}))
+    Restorer(package)(frame)
+    assert not caplog.messages
+    tiled = Restorer(package, memory_limit=1)
+    tiled(frame)
+    tiled(frame)
+    assert [message for message in caplog.messages if "approximation" in message] == caplog.messages[:1] != []

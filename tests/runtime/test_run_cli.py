@@ -115,6 +115,14 @@ def test_what_may_not_be_read_is_said(run: Call, photo: Path) -> None:
     folder.chmod(0o700)
 
 
+def test_several_inputs_leave_earlier_results_out(run: Call, photo: Path) -> None:
+    shutil.copy(photo, photo.with_name("other.png"))
+    assert run("photo.png", "--adapters", "rain").returncode == 0
+    done = run("other.png", "photo.png", "photo.restored.png", "-o", "out", "--adapters", "rain")
+    assert done.returncode == 0, done.stderr
+    assert listing(photo.parent / "out") == {"other.png", "photo.png"}
+
+
 def test_compare_stands_side_by_side(run: Call, photo: Path, frame: NDArray[np.uint8]) -> None:
     assert run("photo.png", "--compare", "--adapters", "rain").returncode == 0
     both = cv2.imread(str(photo.with_name("photo.restored.png")))
