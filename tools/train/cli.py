@@ -1,7 +1,7 @@
 """Train a base together with its adapters, or adapters over a frozen base, from any folder of photos.
 
 examples:
-  uir-train base --photos photos/ --degradations rain,haze,noise,lowlight --steps 30000 --out runs/base
+  uir-train base --photos photos/ --degradations rain,haze,noise,lowlight --steps 14000 --out runs/base
   uir-train adapter rain haze --base runs/base/base.safetensors --photos photos/ --steps 5000 --out runs/more
 
 A base is trained from scratch with one adapter for each degradation, on sampled compositions, since adapters that never
