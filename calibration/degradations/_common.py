@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -100,3 +101,19 @@ def spread(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
     steps = np.array([[0.7548776662466927], [0.5698402909980532]])
     points: NDArray[np.float64] = (np.arange(count) * steps + 0.25 * rng.random((2, count)) + rng.random((2, 1))) % 1.0
     return points
+
+
+def veil(image: Image, clear: NDArray[np.float32], light: Callable[[float], float]) -> Image:
+    """Cover an image with drops or flakes that shine by the sky's light, mixed in linear light.
+
+    Args:
+        image: sRGB-encoded, H x W x 3.
+        clear: the share of the scene's light that passes, H x W.
+        light: the scene's `brightness` to that of what covers it.
+    """
+    linear = to_linear(image)
+    colour = np.array([0.97, 1.0, 1.03], np.float32) * np.float32(min(light(brightness(linear)), 0.95))
+    linear -= colour
+    linear *= clear[..., None]
+    linear += colour
+    return to_encoded(linear)

@@ -10,12 +10,10 @@ from numpy.typing import NDArray
 
 from uir.calibration.degradations._common import (
     Image,
-    brightness,
     check,
     relative_size,
     scene_rng,
-    to_encoded,
-    to_linear,
+    veil,
 )
 
 _SHUTTER = 1 / 60
@@ -86,13 +84,7 @@ def rain(image: Image, severity: float, seed: int, seconds: float = 0.0) -> Imag
         clear *= 1 - streaks * np.float32((0.45 + 0.55 * severity) / 255)
     clear *= np.float32(1 - 0.11 * severity**1.5)
 
-    linear = to_linear(image)
-    sky = gain * (0.3 + 0.6 * brightness(linear))
-    colour = np.array([0.97, 1.0, 1.03], np.float32) * np.float32(min(sky, 0.95))
-    linear -= colour
-    linear *= clear[..., None]
-    linear += colour
-    return to_encoded(linear)
+    return veil(image, clear, lambda scene: gain * (0.3 + 0.6 * scene))
 
 
 def _draw(
