@@ -116,7 +116,7 @@ def disposition_number(stream: Stream) -> Disposition:
 def _warn_left_out(source: Stream, destination: Path) -> None:
     codec = source.codec_context.codec.canonical_name if source.codec_context else source.name or "of unknown format"
     log.warning(
-        "%s: %s files cannot carry stream %d (%s, %s%s); it is left out",
+        "%s: %s files cannot carry stream %d (%s, %s%s); it is left out; .mkv files carry nearly everything",
         destination,
         destination.suffix,
         source.index,
