@@ -121,6 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     if options.kind == "adapter":
         identity["base"] = hashlib.sha256(options.base.read_bytes()).hexdigest()
+        identity["init"] = str(options.init) if options.init else None
     patches = DegradedPatches(photos, names, sampling, options.seed, excluded)
     try:
         options.out.mkdir(parents=True, exist_ok=True)
