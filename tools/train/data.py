@@ -19,21 +19,20 @@ from torch.utils.data import Dataset
 
 from uir.calibration.degradations import degrade
 from uir.runtime.errors import MissingFileError, UsageError
+from uir.runtime.images import IMAGE_SUFFIXES
 
-PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 
-
-def find_photos(folder: Path, exclude: Sequence[str] = ()) -> list[Path]:
-    """The photos in a folder, sorted by name, without those named in `exclude`.
+def find_photos(folder: Path) -> list[Path]:
+    """The photos in a folder, sorted by name: the order is part of what a seed fixes.
 
     Raises:
         MissingFileError: there is no such folder, or no photo in it.
     """
     if not folder.is_dir():
         raise MissingFileError(f"{folder}: no such folder of photos")
-    photos = sorted(p for p in folder.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES and p.name not in exclude)
+    photos = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
     if not photos:
-        raise MissingFileError(f"{folder}: no photos in it ({', '.join(sorted(PHOTO_SUFFIXES))})")
+        raise MissingFileError(f"{folder}: no photos in it ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return photos
 
 
