@@ -26,7 +26,7 @@ from uir.tools.bench import lorair
 from uir.tools.bench.cli import main as bench
 from uir.tools.bench.media import PAN, texture, view
 from uir.tools.bench.metrics import Score, score
-from uir.tools.bench.photos import read_photo
+from uir.tools.photos import read_photo
 from uir.tools.bench.processes import run_watched
 from uir.tools.bench.sheet import GAP, STRIP, WIDTH
 

@@ -23,7 +23,7 @@ from uir.runtime.package import DEFAULT_PACKAGE
 from uir.runtime.restorer import Restorer
 from uir.tools.bench.cases import ADAPTER, BASE, Case, Scores, by, measure_case, measure_clean, pair_cases, single_cases
 from uir.tools.bench.metrics import Frame
-from uir.tools.bench.photos import find_photos, read_photo
+from uir.tools.photos import find_photos, read_photo
 from uir.tools.bench.quality_tables import pairs_table, singles_table
 from uir.tools.bench.report import Report
 from uir.tools.bench.sheet import check_sheet, sheet_row, write_sheet

@@ -23,7 +23,7 @@ from uir.runtime.package import DEFAULT_PACKAGE, Package
 from uir.runtime.restorer import Restorer
 from uir.tools.bench.media import RATE, texture, view, write_still, write_video
 from uir.tools.bench.metrics import Frame
-from uir.tools.bench.photos import read_photo
+from uir.tools.photos import read_photo
 from uir.tools.bench.processes import Finished, run_watched
 from uir.tools.bench.report import Report, Table, median
 

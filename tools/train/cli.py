@@ -1,20 +1,20 @@
-"""Train a base together with its adapters, or adapters over a frozen base, from any folder of photos.
+"""Train a base together with its adapters, adapters over a frozen base, or one whole network for comparison.
 
 examples:
-  uir-train base --photos photos/ --degradations rain,haze,noise,lowlight --steps 14000 --out runs/base
-  uir-train adapter rain haze --base runs/base/base.safetensors --photos photos/ --steps 5000 --out runs/more
+  uir-train base --photos photos/ --steps 20000 --out runs/ten
+  uir-train base --init runs/ten --photos photos/ --steps 5000 --out runs/longer
+  uir-train adapter snow --base B.safetensors --init runs/ten --beside rain,haze --photos photos/ --out runs/snow
+  uir-train full rain --base B.safetensors --init runs/ten --photos photos/ --out runs/full_rain
 
-A base is trained from scratch with one adapter for each degradation, on sampled compositions, since adapters that never
-met during training interfere when they are merged. Adapters that are named together are likewise trained together,
-the base frozen. A run that was interrupted goes on when the same command is given again.
+A base is trained with one adapter for each degradation, on sampled compositions, since adapters that never met during
+training interfere when they are merged. Adapters that are named together are likewise trained together, the base
+frozen. A run that was interrupted goes on when the same command is given again.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import math
 import sys
 import time
 from collections.abc import Sequence
@@ -25,104 +25,56 @@ import torch
 from torch import nn
 
 from uir.calibration.degradations import DEGRADATIONS
-from uir.export.adapters import load_adapter, write_peft
-from uir.export.bases import ARCHITECTURES, LoadedBase, load_base, save_base
+from uir.export.adapters import write_peft
+from uir.export.bases import save_base
 from uir.runtime.atomic import atomic_output
 from uir.runtime.errors import MissingFileError, OutputError, UsageError
 from uir.runtime.factors import Factors
-from uir.tools.train.data import DegradedPatches, Sampling, find_photos
+from uir.tools.photos import find_photos
+from uir.tools.train.data import DegradedPatches, Sampling
 from uir.tools.train.loop import Schedule, train
-from uir.tools.train.lora import attach, base_weights, updates
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command's options."""
-    top = argparse.ArgumentParser(
-        prog="uir-train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    kinds = top.add_subparsers(dest="kind", required=True, metavar="{base,adapter}")
-    base = kinds.add_parser("base", help="a base from scratch, together with one adapter for each degradation")
-    base.add_argument("--architecture", default="unet", choices=sorted(ARCHITECTURES), help="default: %(default)s")
-    base.add_argument("--degradations", type=_names, default=list(DEGRADATIONS), metavar="A,B", help="default: all")
-    adapter = kinds.add_parser("adapter", help="one or more adapters over a frozen base")
-    adapter.add_argument(
-        "degradations",
-        nargs="+",
-        metavar="NAME",
-        help="the degradations to train adapters for: " + ", ".join(DEGRADATIONS),
-    )
-    adapter.add_argument("--base", type=Path, required=True, metavar="FILE", help="the base's .safetensors")
-    adapter.add_argument("--init", type=Path, metavar="FOLDER", help="start from the adapters in this folder, by name")
-    for command in (base, adapter):
-        command.add_argument("--photos", type=Path, required=True, metavar="FOLDER", help="clean photos")
-        command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="the run's folder")
-        command.add_argument("--steps", type=int, default=10000, help="default: %(default)s")
-        command.add_argument("--rank", type=int, default=16, help="rank of the adapters (default: %(default)s)")
-        command.add_argument("--alpha", type=float, help="scale of the update is alpha/rank (default: the rank)")
-        command.add_argument("--lr", type=float, default=Schedule.lr, help="peak learning rate (default: %(default)s)")
-        command.add_argument(
-            "--lora-plus", type=float, default=1.0, metavar="RATIO", help="learning rate of B over A's"
-        )
-        command.add_argument("--batch", type=int, default=8, help="patches a step (default: %(default)s)")
-        command.add_argument("--patch", type=int, default=128, help="side of a patch, pixels (default: %(default)s)")
-        command.add_argument(
-            "--singles", type=float, default=0.7, help="share of single adapters (default: %(default)s)"
-        )
-        command.add_argument(
-            "--pairs", type=float, default=0.25, help="share of pairs by halves (default: %(default)s)"
-        )
-        command.add_argument("--seed", type=int, default=1, help="default: %(default)s")
-        command.add_argument("--workers", type=int, default=1, help="processes that degrade (default: %(default)s)")
-        command.add_argument(
-            "--exclude",
-            action="append",
-            default=[],
-            metavar="NAME=FILE",
-            help="a list of photos that are no clean target for a degradation, such as haze=hazy.txt; repeatable",
-        )
-    return top
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+from uir.tools.train.lora import base_weights, updates
+from uir.tools.train.options import check, parser
+from uir.tools.train.start import Start, merged, start
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; see the module's docstring."""
-    options = parser().parse_args(arguments)
+    options = parser(__doc__).parse_args(arguments)
+    if options.kind == "full":  # one degradation has the whole network: there is nothing to mix
+        options.alpha, options.lora_plus = None, 1.0
+        options.singles, options.pairs, options.triples = 1.0, 0.0, 0.0
     names = sorted(set(options.degradations))
-    _check(options, names)
-    alpha = options.alpha or float(options.rank)
+    beside = sorted(set(options.beside)) if options.kind == "adapter" else []
+    check(options, names, beside)
+    options.alpha = options.alpha or float(options.rank)
     sampling = _sampling(options)
-    schedule = Schedule(options.steps, options.lr, options.lora_plus, train_base=options.kind == "base")
+    schedule = Schedule(options.steps, options.lr, options.lora_plus, train_base=options.kind != "adapter")
     photos = find_photos(options.photos)
     excluded = _exclusions(options.exclude)
 
     torch.manual_seed(options.seed)
-    base = LoadedBase.new(options.architecture) if options.kind == "base" else load_base(options.base)
-    multiple = int(base.network.multiple_of)  # type: ignore[arg-type]
-    if options.patch % multiple:
-        raise UsageError(f"--patch {options.patch}: this base takes multiples of {multiple}")
-    mix = attach(base.network, names, rank=options.rank, alpha=alpha)
-    if options.kind == "adapter" and options.init:
-        _initialise(base.network, options.init, names)
-
+    begun = _start(options, names, beside)
+    multiple = int(begun.base.network.multiple_of)  # type: ignore[arg-type]
+    for option in ("patch", "large_patch"):
+        if getattr(options, option) % multiple:
+            shown = f"--{option.replace('_', '-')} {getattr(options, option)}"
+            raise UsageError(f"{shown}: this base takes multiples of {multiple}")
     identity = {
         "kind": options.kind,
-        "architecture": base.architecture,
+        "architecture": begun.base.architecture,
         "adapters": names,
+        "beside": beside,
         "rank": options.rank,
-        "alpha": alpha,
+        "alpha": options.alpha,
         "sampling": asdict(sampling),
         "schedule": asdict(schedule),
         "seed": options.seed,
         "photos": [photo.name for photo in photos],
         "excluded": {name: sorted(files) for name, files in excluded.items()},
+        "began from": begun.sources,
     }
-    if options.kind == "adapter":
-        identity["base"] = hashlib.sha256(options.base.read_bytes()).hexdigest()
-        identity["init"] = str(options.init) if options.init else None
-    patches = DegradedPatches(photos, names, sampling, options.seed, excluded)
+    patches = DegradedPatches(photos, names, sampling, options.seed, excluded, beside)
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -130,11 +82,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"{options.out}: cannot be the run's folder: {error.strerror}; choose another --out"
         ) from error
     started = time.time()
-    averaged = train(base.network, mix, patches, schedule, options.out, identity=identity, workers=options.workers)
-    if options.kind == "base":
-        save_base(options.out / "base.safetensors", base.architecture, base_weights(averaged))
-    for name in names:
-        _write_adapter(options.out / name, averaged, name, rank=options.rank, alpha=alpha)
+    network = begun.base.network
+    averaged = train(network, begun.mix, patches, schedule, options.out, identity=identity, workers=options.workers)
+    if options.kind != "adapter":
+        save_base(options.out / "base.safetensors", begun.base.architecture, base_weights(averaged))
+    if options.kind != "full":
+        for name in names:
+            _write_adapter(options.out / name, averaged, name, rank=options.rank, alpha=options.alpha)
     record = {
         **identity,
         "command": ["uir-train", *(arguments if arguments is not None else sys.argv[1:])],
@@ -146,27 +100,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(options.out)
 
 
-def _check(options: argparse.Namespace, names: list[str]) -> None:
-    unknown = [name for name in names if name not in DEGRADATIONS]
-    if unknown:
-        raise UsageError(f"no such degradation: {', '.join(unknown)}; there are {', '.join(DEGRADATIONS)}")
-    if not names:
-        raise UsageError(f"no degradation is named; there are {', '.join(DEGRADATIONS)}")
-    for option, least in {"steps": 1, "rank": 1, "batch": 1, "patch": 1, "seed": 0, "workers": 0}.items():
-        if getattr(options, option) < least:
-            raise UsageError(f"--{option} must be at least {least}")
-    for option in ("alpha", "lr", "lora_plus"):
-        value = getattr(options, option)
-        if value is not None and not 0 < value < math.inf:
-            raise UsageError(f"--{option.replace('_', '-')} must be a number above 0")
-    if not (options.singles >= 0 and options.pairs >= 0 and 0 < options.singles + options.pairs <= 1):
-        raise UsageError("--singles and --pairs are shares: neither below 0, together above 0 and at most 1")
+def _start(options: argparse.Namespace, names: Sequence[str], beside: Sequence[str]) -> Start:
+    if options.kind == "base":
+        base = options.init / "base.safetensors" if options.init else options.architecture
+    else:
+        base = options.base
+    begun = start(base, options.init, names, beside=beside, rank=options.rank, alpha=options.alpha)
+    return merged(begun, names[0]) if options.kind == "full" else begun
 
 
 def _sampling(options: argparse.Namespace) -> Sampling:
     """The shares of the steps. A frozen base learns nothing on clean pictures: its adapters share all the steps."""
-    total = options.singles + options.pairs if options.kind == "adapter" else 1.0
-    return Sampling(options.singles / total, options.pairs / total, options.patch, options.batch)
+    total = 1.0 if options.kind == "base" else options.singles + options.pairs + options.triples
+    return Sampling(
+        singles=options.singles / total,
+        pairs=options.pairs / total,
+        triples=options.triples / total,
+        intact=options.intact,
+        patch=options.patch,
+        batch=options.batch,
+        large=options.large_patch,
+        large_from=round(options.steps * (1 - options.large_share)),
+    )
 
 
 def _exclusions(texts: Sequence[str]) -> dict[str, set[str]]:
@@ -181,21 +136,6 @@ def _exclusions(texts: Sequence[str]) -> dict[str, set[str]]:
         except OSError as error:
             raise MissingFileError(f"{file}: cannot be read: {error.strerror}") from error
     return excluded
-
-
-def _initialise(network: nn.Module, folder: Path, names: Sequence[str]) -> None:
-    """Copy the factors of `folder/NAME` into the network's adapters."""
-    adapters = {name: load_adapter(folder / name) for name in names}
-    with torch.no_grad():
-        for weight, update in updates(network):
-            for name in names:
-                factors = adapters[name].updates.get(weight)
-                if not isinstance(factors, Factors) or factors.a.shape != update.a[name].shape:
-                    raise UsageError(
-                        f"{folder / name}: has no factors of the asked rank for {weight}; repeat its --rank"
-                    )
-                update.a[name].copy_(torch.from_numpy(factors.a))
-                update.b[name].copy_(torch.from_numpy(factors.b) * (factors.scale / update.scale))
 
 
 def _write_adapter(folder: Path, network: nn.Module, name: str, *, rank: int, alpha: float) -> None:

@@ -18,52 +18,59 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from uir.calibration.degradations import degrade
-from uir.runtime.errors import MissingFileError, UsageError
-from uir.runtime.images import IMAGE_SUFFIXES
+from uir.runtime.errors import UsageError
+from uir.tools.photos import read_photo
 
+COMMON = (
+    ("rain", "haze"),
+    ("snow", "haze"),
+    ("rain", "lowlight"),
+    ("haze", "lowlight"),
+    ("snow", "lowlight"),
+    ("rain", "raindrop"),
+    ("noise", "lowlight"),
+    ("noise", "jpeg"),
+    ("noise", "blur"),
+    ("blur", "jpeg"),
+)
+"""Pairs that pictures often have: weather with its haze and with the night (as in CDD-11, Guo et al. 2024), and what a
+camera does to a picture one after the other. Half of the pairs that are drawn are of these."""
 
-def find_photos(folder: Path) -> list[Path]:
-    """The photos in a folder, sorted by name: the order is part of what a seed fixes.
-
-    Raises:
-        MissingFileError: there is no such folder, or no photo in it.
-    """
-    if not folder.is_dir():
-        raise MissingFileError(f"{folder}: no such folder of photos")
-    photos = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-    if not photos:
-        raise MissingFileError(f"{folder}: no photos in it ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    return photos
-
-
-def read_photo(path: Path) -> NDArray[np.uint8]:
-    """An H x W x 3 RGB uint8 photo, turned the way its EXIF says.
-
-    Raises:
-        MissingFileError: it cannot be decoded.
-    """
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise MissingFileError(f"{path}: not a photo that can be decoded; remove it from the folder")
-    return np.ascontiguousarray(picture[..., ::-1])
+CONCENTRATION = 8.0
+"""Of the Dirichlet distribution that draws a mix's weights: around equal ones, for two mostly within 1/4 and 3/4."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """What a step trains on.
+    """What a step trains on. All patches of a step have the same composition.
 
     Attributes:
         singles: share of the steps that merge one adapter, on its own degradation.
-        pairs: share of the steps that merge two adapters by halves, on both degradations. The remaining steps merge
-            none, on clean pictures, so that the base alone stays the identity.
+        pairs: share of the steps that merge two adapters, on both degradations.
+        triples: the same for three. The remaining steps merge none, on clean pictures, so that the base alone stays
+            the identity.
+        intact: share of the patches that are left clean although adapters are merged, so that these learn to leave
+            alone what is not degraded.
         patch: side of the square patches, pixels.
-        batch: patches in a step; all have the step's composition.
+        batch: patches in a step.
+        large: side of the patches from step `large_from` on, as many as hold the same number of pixels: a small patch
+            shows less of a picture than the network can see, and teaches it borders that whole frames do not have.
     """
 
-    singles: float = 0.7
-    pairs: float = 0.25
+    singles: float = 0.6
+    pairs: float = 0.3
+    triples: float = 0.05
+    intact: float = 0.1
     patch: int = 128
-    batch: int = 8
+    batch: int = 16
+    large: int = 256
+    large_from: int = 0
+
+    def shape(self, step: int) -> tuple[int, int]:
+        """How many patches a step has, and their side."""
+        if step < self.large_from:
+            return self.batch, self.patch
+        return max(1, self.batch * self.patch**2 // self.large**2), self.large
 
 
 @dataclass(frozen=True)
@@ -80,11 +87,13 @@ class DegradedPatches(Dataset[Batch]):
 
     Args:
         photos: the photos' paths; all are kept decoded in memory (about 3 bytes a pixel).
+        names: the degradations that are learnt.
         excluded: for each degradation, names of photos that are themselves so degraded, and no clean target for it.
+        beside: degradations whose adapters are frozen: they appear in pairs and triples with the others, never alone.
 
     Raises:
-        UsageError: the exclusions leave no photo for a degradation, or for a pair of them.
-        MissingFileError: a photo cannot be decoded.
+        UsageError: the exclusions leave no photo for a degradation, or for some that are drawn together.
+        MissingFileError, MediaError: a photo cannot be read.
     """
 
     def __init__(
@@ -94,46 +103,61 @@ class DegradedPatches(Dataset[Batch]):
         sampling: Sampling,
         seed: int,
         excluded: dict[str, set[str]] | None = None,
+        beside: Sequence[str] = (),
     ) -> None:
-        self.names, self.sampling, self.seed = tuple(names), sampling, seed
+        self.names, self.beside, self.sampling, self.seed = tuple(names), tuple(beside), sampling, seed
+        everyone = (*self.names, *self.beside)
+        self.common = [pair for pair in COMMON if set(pair) <= set(everyone) and set(pair) & set(self.names)]
         self.usable = {
-            name: {i for i, p in enumerate(photos) if p.name not in (excluded or {}).get(name, set())} for name in names
+            name: {i for i, p in enumerate(photos) if p.name not in (excluded or {}).get(name, set())}
+            for name in everyone
         }
-        for together in [(name,) for name in names] + list(itertools.combinations(names, 2)):
-            if not set.intersection(*(self.usable[name] for name in together)):
-                raise UsageError(f"no photo is left for {' with '.join(together)}; exclude fewer, or add photos")
+        largest = 3 if sampling.triples else 2 if sampling.pairs else 1
+        for count in range(1, largest + 1):
+            for together in itertools.combinations(everyone, count):
+                if not set.intersection(*(self.usable[name] for name in together)):
+                    raise UsageError(f"no photo is left for {' with '.join(together)}; exclude fewer, or add photos")
         self.pictures = [read_photo(path) for path in photos]
 
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng([self.seed, step])
-        degradations = self._composition(rng)
-        usable = set(range(len(self.pictures))).intersection(*(self.usable[name] for name in degradations))
+        weights = self._composition(rng)
+        usable = set(range(len(self.pictures))).intersection(*(self.usable[name] for name in weights))
         choices = np.array(sorted(usable))
+        count, side = self.sampling.shape(step)
         clean, degraded = [], []
-        for _ in range(self.sampling.batch):
-            patch = self._patch(self.pictures[rng.choice(choices)], rng)
-            severities = {name: float(rng.uniform(0.02, 1.0)) for name in degradations}
+        for _ in range(count):
+            patch = self._patch(self.pictures[rng.choice(choices)], side, rng)
+            severities = {name: float(rng.uniform(0.02, 1.0)) for name in weights}
+            seed = int(rng.integers(2**31))
+            worse = patch if rng.random() < self.sampling.intact else degrade(patch, severities, seed)
             clean.append(patch)
-            worse = degrade(patch, severities, seed=int(rng.integers(2**31)))
             # Frames arrive as 8-bit codes; train on what will be seen.
             degraded.append((np.rint(worse * 255) / 255).astype(np.float32))
-        weights = {name: 1 / len(degradations) for name in degradations}
         return Batch(weights, _to_tensor(degraded), _to_tensor(clean))
 
-    def _composition(self, rng: np.random.Generator) -> list[str]:
-        draw = rng.random()
-        if draw < self.sampling.singles or (
-            len(self.names) == 1 and draw < self.sampling.singles + self.sampling.pairs
-        ):
-            return [str(rng.choice(self.names))]
-        if draw < self.sampling.singles + self.sampling.pairs:
-            return [str(name) for name in rng.choice(self.names, size=2, replace=False)]
-        return []
+    def _composition(self, rng: np.random.Generator) -> dict[str, float]:
+        """Adapters and their weights, which sum to one: at least one of `names`, or none at all."""
+        shares = (self.sampling.singles, self.sampling.pairs, self.sampling.triples)
+        draw, count = rng.random(), 0
+        for size, bound in enumerate(itertools.accumulate(shares), 1):
+            if draw < bound:
+                count = min(size, len(self.names) + len(self.beside))
+                break
+        if count == 0:
+            return {}
+        if count == 2 and self.common and rng.random() < 0.5:
+            chosen = list(self.common[rng.integers(len(self.common))])
+        else:
+            first = str(rng.choice(self.names))
+            others = [name for name in (*self.names, *self.beside) if name != first]
+            chosen = [first, *(str(name) for name in rng.choice(others, size=count - 1, replace=False))]
+        weights = rng.dirichlet([CONCENTRATION] * count)
+        return dict(zip(chosen, (float(weight) for weight in weights), strict=True))
 
-    def _patch(self, picture: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float32]:
+    def _patch(self, picture: NDArray[np.uint8], side: int, rng: np.random.Generator) -> NDArray[np.float32]:
         """A random square of the picture at a random scale, float32 in [0, 1], mirrored half of the time."""
         height, width = picture.shape[:2]
-        side = self.sampling.patch
         source = min(int(side * rng.uniform(1.0, 2.5)), height, width)
         top, left = int(rng.integers(height - source + 1)), int(rng.integers(width - source + 1))
         patch = picture[top : top + source, left : left + source]

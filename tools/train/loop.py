@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -21,6 +22,7 @@ from uir.tools.train.data import Batch, DegradedPatches
 from uir.tools.train.lora import Mix, updates
 
 CHECKPOINT_SECONDS = 60.0
+AVERAGE_EVERY = 5  # steps: the moving average reads and writes every adapter, and need not see each step
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Schedule:
         lr: AdamW's learning rate at its peak.
         lora_plus: the learning rate of the factors B over that of everything else (LoRA+, Hayou et al. 2024, section
             4).
-        ema: decay of the exponential moving average of the weights, which is what a run puts out.
+        ema: decay, a step, of the exponential moving average of the weights, which is what a run puts out.
         train_base: whether the base's own weights move too.
     """
 
@@ -69,7 +71,8 @@ def train(
     optimiser = torch.optim.AdamW(
         _groups(network, schedule), lr=schedule.lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True
     )
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(schedule.ema))  # type: ignore[no-untyped-call]
+    ema = get_ema_multi_avg_fn(schedule.ema**AVERAGE_EVERY)  # type: ignore[no-untyped-call]
+    average = AveragedModel(network, multi_avg_fn=ema)
     rates = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, schedule.steps))
     parts: dict[str, Any] = {"network": network, "average": average, "optimiser": optimiser, "rates": rates}
     start = _resume(run / "checkpoint.pt", parts, identity)
@@ -77,7 +80,12 @@ def train(
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     steps = range(start, schedule.steps)
     loader = DataLoader(
-        patches, batch_size=None, sampler=steps, num_workers=workers, prefetch_factor=8 if workers else None
+        patches,
+        batch_size=None,
+        sampler=steps,
+        num_workers=workers,
+        prefetch_factor=8 if workers else None,
+        worker_init_fn=_one_thread,
     )
     saved, losses = time.monotonic(), _Losses(run / "log.jsonl")
     progress = tqdm(loader, total=schedule.steps, initial=start, unit="step", smoothing=0.05, mininterval=2)
@@ -86,7 +94,8 @@ def train(
         for step, batch in enumerate(progress, start):
             loss = _step(network, mix, batch, optimiser)
             rates.step()
-            average.update_parameters(network)
+            if (step + 1) % AVERAGE_EVERY == 0 or step + 1 == schedule.steps:
+                average.update_parameters(network)
             losses.add(step, batch, loss)
             if step % 50 == 0:
                 progress.set_postfix_str(losses.text(), refresh=False)
@@ -101,6 +110,11 @@ def train(
     return average.module
 
 
+def _one_thread(_: int) -> None:
+    """A process that degrades takes one core: the others belong to the network."""
+    cv2.setNumThreads(1)
+
+
 def _groups(network: nn.Module, schedule: Schedule) -> list[dict[str, Any]]:
     """The optimiser's parameter groups: B by the LoRA+ ratio, A and (if it moves) the base by the plain rate."""
     ups = [factor for _, update in updates(network) for factor in update.b.values()]
@@ -109,8 +123,9 @@ def _groups(network: nn.Module, schedule: Schedule) -> list[dict[str, Any]]:
     base = [parameter for parameter in network.parameters() if id(parameter) not in lora]
     for parameter in base:
         parameter.requires_grad_(schedule.train_base)
-    groups = [{"params": downs + (base if schedule.train_base else [])}]
-    return [*groups, {"params": ups, "lr": schedule.lr * schedule.lora_plus}]
+    moving = {"params": downs + base}, {"params": ups, "lr": schedule.lr * schedule.lora_plus}
+    groups = [{**group, "params": [p for p in group["params"] if p.requires_grad]} for group in moving]
+    return [group for group in groups if group["params"]]
 
 
 def _rate(step: int, steps: int) -> float:

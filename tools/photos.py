@@ -1,7 +1,8 @@
-"""The photos that quality is measured on."""
+"""The photos that training learns from and quality is measured on."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import cv2
@@ -27,8 +28,8 @@ def find_photos(folder: Path, limit: int | None = None) -> list[Path]:
     return photos[:limit]
 
 
-def read_photo(path: Path, max_side: int) -> Frame:
-    """A photo as H x W x 3 uint8 RGB, upright, reduced to `max_side` pixels at its longer side if it is larger.
+def read_photo(path: Path, max_side: int | None = None) -> Frame:
+    """A photo as H x W x 3 uint8 RGB, upright; if its longer side has more than `max_side` pixels, reduced to that.
 
     Raises:
         MissingFileError, MediaError: it cannot be read.
@@ -39,7 +40,7 @@ def read_photo(path: Path, max_side: int) -> Frame:
     if pixels.ndim == 2:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
     height, width = pixels.shape[:2]
-    scale = max_side / max(height, width)
+    scale = (max_side or math.inf) / max(height, width)
     if scale < 1:
         size = max(1, round(width * scale)), max(1, round(height * scale))
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
