@@ -1,10 +1,12 @@
 """Turn a base and its adapters into a package that uir-run restores with.
 
-Each adapter becomes a composition of its own, and together they become their equal mix. Adapters are named from the
-zoo, or are folders in PEFT format.
+Each adapter becomes a composition of its own. Two or three together also become their equal mix, which then is the
+default: what uir-run takes where it is told nothing else. Larger mixes were never trained, so that of more adapters
+the first is the default. Adapters are named from the zoo, by a preset, or are folders in PEFT format.
 
 examples:
   uir-export --adapters rain,haze
+  uir-export --preset weather3
   uir-export --adapters rain,haze --compose rain=0.7,haze=0.3 --emit onnx -o storm.uir
   uir-export --base mine.safetensors --adapters fog=loras/fog,./loras/rain
 """
@@ -14,11 +16,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from uir.export.adapters import check_fits, compacted, load_adapter
 from uir.export.package_writer import ExportAdapter, ExportBase, write_package
+from uir.export.presets import PRESETS, preset_adapters
 from uir.export.zoo import zoo_adapters, zoo_base
 from uir.runtime.atomic import check_destination
 from uir.runtime.composition import Composition, check_name, is_adapter_name
@@ -29,6 +32,8 @@ from uir.runtime.package import DEFAULT_PACKAGE
 
 ZOO_LICENCE = "Apache-2.0"
 UNSTATED = "unstated"
+LARGEST_MIX = 3
+"""Adapters in a mix: the shipped ones were trained alone, in pairs and in threes. The equal mix of more is poor."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,11 +41,16 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(
         prog="uir-export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument(
+    chosen = options.add_mutually_exclusive_group(required=True)
+    chosen.add_argument(
         "--adapters",
-        required=True,
         metavar="A,B",
         help=f"zoo names ({', '.join(zoo_adapters())}), PEFT folders, or NAME=FOLDER",
+    )
+    chosen.add_argument(
+        "--preset",
+        choices=PRESETS,
+        help="a set of the zoo's adapters: " + "; ".join(f"{name} ({', '.join(PRESETS[name])})" for name in PRESETS),
     )
     options.add_argument("-o", "--output", type=Path, default=Path(DEFAULT_PACKAGE), help="default: %(default)s")
     options.add_argument(
@@ -63,14 +73,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; see the module's docstring."""
     options = parser().parse_args(arguments)
     check_destination(options.output, overwrite=options.overwrite)
-    sources = parse_adapters(options.adapters)
-    compositions = [Composition.of({name: 1.0}) for name in sources]
-    if len(sources) > 1:
-        compositions.append(Composition.equal_mix(sources))
+    sources = preset_adapters(options.preset) if options.preset else parse_adapters(options.adapters)
+    compositions, default = usual_compositions(sources)
     asked = [Composition.parse(text) for text in options.compose]
     for composition in asked:
         composition.check_names(sources)
-    default = asked[0] if asked else compositions[-1]
 
     zoo = zoo_adapters()
     adapters = [load_adapter(folder, name) for name, folder in sources.items()]
@@ -85,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for adapter in adapters
         ],
         list(dict.fromkeys([*compositions, *asked])),
-        default,
+        asked[0] if asked else default,
         command=["uir-export", *(arguments if arguments is not None else sys.argv[1:])],
         emit_onnx=options.emit == "onnx",
         overwrite=options.overwrite,
@@ -96,12 +103,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "package": str(options.output),
             "bytes": size,
             "compositions": manifest.compositions,
-            "default": default.key,
+            "default": manifest.default,
         }
         print(json.dumps(report))
     else:
         listed = " ".join(manifest.compositions)
-        print(f"{options.output}: {size / 1e6:.1f} MB, compositions {listed}; default {default.key}")
+        print(f"{options.output}: {size / 1e6:.1f} MB, compositions {listed}; default {manifest.default}")
+    if len(sources) > LARGEST_MIX and not asked:
+        print(
+            f"uir-export: mixes of {len(sources)} adapters were never trained, so the default is {default.key} alone; "
+            "choose another by --compose here, or by --adapters or --compose at each uir-run",
+            file=sys.stderr,
+        )
+
+
+def usual_compositions(names: Collection[str]) -> tuple[list[Composition], Composition]:
+    """What a package of these adapters lists where no mix is asked for, and which of these is the default.
+
+    It lists each adapter alone, and two or three of them by equal weights too, which then is the default. Of more the
+    first is: mixes so large were never trained, and leave each adapter too little weight to do its work.
+    """
+    alone = [Composition.of({name: 1.0}) for name in names]
+    if not 1 < len(alone) <= LARGEST_MIX:
+        return alone, alone[0]
+    mix = Composition.equal_mix(names)
+    return [*alone, mix], mix
 
 
 def parse_adapters(text: str) -> dict[str, Path]:
