@@ -1,13 +1,17 @@
-"""The weights that ship: one base and its adapters, each adapter a PEFT folder, the base with its traced graph."""
+"""The weights that ship: one base and its adapters, each adapter a PEFT folder, the base with its traced graph.
+
+They are stored as float16, and read as float32.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import msgspec
-import safetensors.numpy
 
 from uir.export.package_writer import ExportBase
+from uir.export.tensors import read_tensors
+from uir.runtime.errors import BaseModelError
 from uir.runtime.package import FrameContract
 
 ZOO = Path(__file__).parent
@@ -36,6 +40,6 @@ def zoo_base() -> ExportBase:
         architecture=about.architecture,
         licence=about.licence,
         graph=(folder / "graph.onnx").read_bytes(),
-        weights=safetensors.numpy.load_file(folder / "base.safetensors"),
+        weights=read_tensors(folder / "base.safetensors", BaseModelError),
         frame=about.frame,
     )

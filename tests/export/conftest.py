@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from uir.export.bases import load_base
 from uir.export.bases.nafnet import NAFNet
 from uir.export.package_writer import ExportBase
 from uir.export.trace import trace
@@ -70,11 +72,11 @@ def nafnet(fill: Callable[[nn.Module, int], nn.Module]) -> Traced:
 
 
 @pytest.fixture(scope="session")
-def unet(zoo: object, fill: Callable[[nn.Module, int], nn.Module], make_unet: Callable[[], nn.Module]) -> Traced:
-    """The small zoo's base, with the network that it was traced from."""
+def unet(zoo: Path) -> Traced:
+    """The small zoo's base, with the network of its weights."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("uir.export.zoo.ZOO", zoo)
-        return Traced(fill(make_unet(), 1), zoo_base())
+        return Traced(load_base(zoo / "base" / "base.safetensors").network, zoo_base())
 
 
 @pytest.fixture(scope="session", params=["every_layer", "nafnet", "unet"])
