@@ -17,10 +17,10 @@ from collections.abc import Sequence
 
 from uir.runtime.console import run_command
 from uir.runtime.errors import UsageError
-from uir.tools.bench import merge, quality, size, video
+from uir.tools.bench import flicker, merge, quality, size, video
 from uir.tools.bench.report import Machine, add_report_options, check_report_options, publish
 
-BENCHMARKS = (quality, merge, video, size)
+BENCHMARKS = (quality, flicker, merge, video, size)
 """A benchmark is a module: its docstring is its help, `add_options` its options; `measure` turns them into a report."""
 
 EXTRA = {"skimage": "scikit-image", "psutil": "psutil"}
