@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from uir.export.adapters import load_adapter
 from uir.export.bases import load_base
 from uir.runtime.composition import Composition
 from uir.runtime.errors import BaseModelError, MediaError, MissingFileError, OutputError, UirError, UsageError
+from uir.runtime.factors import Factors
 from uir.runtime.merge import merge
 from uir.tools.photos import find_photos
 from uir.tools.train import cli, loop
@@ -32,6 +34,8 @@ from uir.tools.train.data import COMMON, DegradedPatches, Sampling
 from uir.tools.train.lora import LowRankUpdate
 
 SMALL = ["--steps", "10", "--patch", "32", "--large-patch", "64", "--batch", "8", "--rank", "2", "--workers", "0"]
+STILL = [*SMALL, "--steps", "1", "--lr", "1e-12"]
+"""One step with a learning rate next to nothing: what it read is what it writes."""
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +110,7 @@ def test_a_run_that_was_killed_and_interrupted_ends_as_if_it_had_not_been(photos
         cli.main([*arguments("broken", 0), "--seed", "2"])
     with pytest.raises(UsageError, match=r"other settings \(rank, alpha\)"):
         cli.main([*arguments("broken", 0), "--rank", "3"])
-    with pytest.raises(UsageError, match=r"other settings \(schedule\)"):
+    with pytest.raises(UsageError, match=r"other settings \(sampling, schedule\)"):
         cli.main([*arguments("broken", 0), "--steps", "20"])
 
     assert torch.load(tmp_path / "broken" / "checkpoint.pt", weights_only=True)["step"] == 6
@@ -187,6 +191,83 @@ def test_training_may_start_from_adapters(
         np.testing.assert_allclose(after.updates[name].delta(size), update.delta(size), atol=1e-6)
     with pytest.raises(UsageError, match="has no factors of the asked rank"):
         cli.main([*arguments, "--rank", "3", "--out", str(tmp_path / "third")])
+
+
+def deltas(folder: Path) -> dict[str, np.ndarray[Any, Any]]:
+    return {name: update.delta((update.size,)) for name, update in load_adapter(folder).updates.items()}
+
+
+def test_a_base_may_start_from_a_run_and_take_new_adapters_in(
+    trained: tuple[Path, nn.Module], photos: Path, training_run: Path, tmp_path: Path
+) -> None:
+    begin = tmp_path / "begin"
+    shutil.copytree(trained[0] / "rain", begin / "rain")
+    shutil.copy(training_run / "base.safetensors", begin)
+    arguments = ["base", *STILL, "--degradations", "rain,snow", "--init", str(begin), "--photos", str(photos)]
+    cli.main([*arguments, "--out", str(tmp_path / "run")])
+    before, after = (safetensors.numpy.load_file(f / "base.safetensors") for f in (begin, tmp_path / "run"))
+    for name, weight in before.items():
+        np.testing.assert_allclose(after[name], weight, atol=1e-6)
+    for name, delta in deltas(begin / "rain").items():
+        np.testing.assert_allclose(deltas(tmp_path / "run" / "rain")[name], delta, atol=1e-6)
+    assert all(np.abs(delta).max() < 1e-6 for delta in deltas(tmp_path / "run" / "snow").values())
+    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    assert sorted(record["began from"]) == ["base", "rain"]
+
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(MissingFileError, match=r"empty/base\.safetensors"):
+        cli.main([*arguments, "--init", str(tmp_path / "empty"), "--out", str(tmp_path / "other")])
+
+
+def test_a_later_adapter_joins_while_the_others_stay(
+    trained: tuple[Path, nn.Module], photos: Path, training_run: Path, tmp_path: Path
+) -> None:
+    networks: list[nn.Module] = []
+
+    def keep(*given: Any, **options: Any) -> nn.Module:
+        networks.append(loop.train(*given, **options))
+        return networks[0]
+
+    arguments = ["adapter", "snow", "--base", str(training_run / "base.safetensors"), "--photos", str(photos), *SMALL]
+    arguments += ["--steps", "20", "--singles", "0.2", "--init", str(trained[0])]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli, "train", keep)
+        cli.main([*arguments, "--beside", "rain,noise", "--alpha", "3", "--out", str(tmp_path / "run")])
+    assert sorted(path.name for path in (tmp_path / "run").glob("*/")) == ["snow"]
+    assert max(np.abs(delta).max() for delta in deltas(tmp_path / "run" / "snow").values()) > 1e-4
+    for name in ("rain", "noise"):
+        before = load_adapter(trained[0] / name).updates
+        for weight, update in cli.updates(networks[0]):
+            factors = before[weight]
+            assert isinstance(factors, Factors)
+            np.testing.assert_array_equal(update.a[name].detach().numpy(), factors.a)
+            np.testing.assert_array_equal(update.b[name].detach().numpy(), factors.b)
+
+    with pytest.raises(UsageError, match="--beside rain: these stay frozen"):
+        cli.main(["adapter", "rain", *arguments[1:], "--beside", "rain", "--out", str(tmp_path / "other")])
+    with pytest.raises(UsageError, match="no such degradation: fog"):
+        cli.main([*arguments, "--beside", "fog", "--out", str(tmp_path / "other")])
+    without = arguments[: arguments.index("--init")]
+    with pytest.raises(UsageError, match="--beside needs --init"):
+        cli.main([*without, "--beside", "rain", "--out", str(tmp_path / "other")])
+
+
+def test_a_whole_network_starts_from_base_and_adapter(
+    trained: tuple[Path, nn.Module], photos: Path, training_run: Path, tmp_path: Path
+) -> None:
+    base = training_run / "base.safetensors"
+    arguments = ["full", "rain", "--base", str(base), "--photos", str(photos), "--init", str(trained[0])]
+    cli.main([*arguments, *STILL, "--out", str(tmp_path / "still")])
+    before, after = safetensors.numpy.load_file(base), safetensors.numpy.load_file(tmp_path / "still/base.safetensors")
+    assert before.keys() == after.keys()
+    added = deltas(trained[0] / "rain")
+    for name, weight in before.items():
+        expected = weight + added[name].reshape(weight.shape) if name in added else weight
+        np.testing.assert_allclose(after[name], expected, atol=1e-6)
+    cli.main([*arguments, *SMALL, "--out", str(tmp_path / "moved")])
+    moved = safetensors.numpy.load_file(tmp_path / "moved" / "base.safetensors")
+    assert all(not np.array_equal(moved[name], after[name]) for name in before)
+    assert sorted(path.name for path in (tmp_path / "moved").glob("*/")) == []
 
 
 def test_every_batch_is_a_function_of_seed_and_step(photos: Path) -> None:
@@ -288,7 +369,7 @@ def test_missing_and_damaged_photos_are_said(photos: Path, tmp_path: Path) -> No
         cli.main(base_arguments(tmp_path / "none", run))
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").write_text("x")
-    with pytest.raises(MissingFileError, match=r"no photos in this folder \("):
+    with pytest.raises(MissingFileError, match="no images or videos in this folder"):
         cli.main(base_arguments(tmp_path / "empty", run))
     (tmp_path / "empty" / "broken.jpg").write_bytes((photos / "0.png").read_bytes()[:100])
     with pytest.raises(MediaError, match=r"broken\.jpg"):

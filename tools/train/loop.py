@@ -129,8 +129,8 @@ def _groups(network: nn.Module, schedule: Schedule) -> list[dict[str, Any]]:
     base = [parameter for parameter in network.parameters() if id(parameter) not in lora]
     for parameter in base:
         parameter.requires_grad_(schedule.train_base)
-    moving = {"params": downs + base}, {"params": ups, "lr": schedule.lr * schedule.lora_plus}
-    groups = [{**group, "params": [p for p in group["params"] if p.requires_grad]} for group in moving]
+    rates = ((downs + base, schedule.lr), (ups, schedule.lr * schedule.lora_plus))
+    groups = [{"params": [p for p in parameters if p.requires_grad], "lr": rate} for parameters, rate in rates]
     return [group for group in groups if group["params"]]
 
 
