@@ -23,7 +23,12 @@ from uir.tools.bench.report import Machine, add_report_options, check_report_opt
 BENCHMARKS = (quality, flicker, merge, video, size)
 """A benchmark is a module: its docstring is its help, `add_options` its options; `measure` turns them into a report."""
 
-EXTRA = {"skimage": "scikit-image", "psutil": "psutil"}
+EXTRA = {
+    "skimage": "scikit-image",
+    "psutil": "psutil",
+    "albumentations": "nrtk-albumentations",
+    "imagecorruptions": "imagecorruptions-imaug",
+}
 """What only benchmarks need, by the name that it is imported by."""
 
 

@@ -33,12 +33,12 @@ def check_sheet(path: Path, *, overwrite: bool) -> None:
     check_destination(path, overwrite=overwrite)
 
 
-def sheet_row(case: Case, photo: Path, clean: Frame, severity: float, seed: int) -> Row:
-    """A photo clean, degraded, and restored by each of the case's methods, with their PSNR."""
-    degraded = case.degrade(clean, photo, severity, seed)
-    row = [(f"{photo.stem}", clean)]
-    results = {f"{'+'.join(case.degradations)} {severity:g}": degraded}
-    results |= {name: method(degraded) for name, method in case.methods.items()}
+def sheet_row(case: Case, photo: Path, clean: Frame, seed: int) -> Row:
+    """A photo clean, degraded at the middle level, and restored by each of the case's methods, with their PSNR."""
+    sample = case.sample(clean, photo, case.levels[len(case.levels) // 2], seed)
+    results = {f"{case.name} {sample.level:g}": sample.degraded}
+    results |= {name: method(sample) for name, method in case.methods.items()}
+    row = [(photo.stem, clean)]
     return row + [(f"{name}: {score(clean, frame).psnr:.1f} dB", frame) for name, frame in results.items()]
 
 

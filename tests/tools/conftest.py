@@ -1,0 +1,33 @@
+"""What the tests of the benchmarks share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from uir.export.cli import main as export
+
+
+@pytest.fixture(scope="session")
+def paired_package(zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package of random weights with two adapters, which lists their equal mix."""
+    path = tmp_path_factory.mktemp("paired") / "restore.uir"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("uir.export.zoo.ZOO", zoo)
+        export(["--adapters", "rain,haze", "-o", str(path)])
+    return path
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two colourful photos of different and odd sizes, and a file that is no photo."""
+    folder = tmp_path_factory.mktemp("photos")
+    for name, (height, width) in {"one.png": (40, 56), "two.png": (33, 41)}.items():
+        y, x = np.mgrid[0:height, 0:width]
+        pixels = np.stack([40 + 3 * x, 60 + 4 * y, 200 - 2 * x - y], axis=2).clip(0, 255).astype(np.uint8)
+        cv2.imwrite(str(folder / name), pixels[..., ::-1])
+    (folder / "notes.txt").write_text("no photo")
+    return folder
