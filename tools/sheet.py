@@ -21,8 +21,8 @@ from uir.calibration.degradations import DEGRADATIONS
 from uir.runtime.atomic import atomic_output, check_destination
 from uir.runtime.console import run_command
 from uir.runtime.errors import UsageError
-from uir.tools.photos import read_photo
 from uir.tools.degrade import degrade_frame
+from uir.tools.photos import read_photo
 
 SEVERITIES = (0.3, 0.5, 0.8)
 PHOTO = 380  # pixels, of the longer side that photos are reduced to

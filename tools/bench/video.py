@@ -23,9 +23,9 @@ from uir.runtime.package import DEFAULT_PACKAGE, Package
 from uir.runtime.restorer import Restorer
 from uir.tools.bench.media import RATE, texture, view, write_still, write_video
 from uir.tools.bench.metrics import Frame
-from uir.tools.photos import read_photo
 from uir.tools.bench.processes import Finished, run_watched
 from uir.tools.bench.report import Report, Table, median
+from uir.tools.photos import read_photo
 
 MIB = 2**20
 ENGINE_SECONDS = 2.0  # in each turn, and at least ENGINE_FRAMES

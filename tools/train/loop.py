@@ -23,7 +23,7 @@ from uir.tools.train.data import Batch, DegradedPatches
 from uir.tools.train.lora import Mix, updates
 
 CHECKPOINT_SECONDS = 60.0
-FLOOR = 1e-5  # of the squared error in the logarithm, 50 dB: nobody sees what lies beyond
+FLOOR = 1e-3  # of the squared error in the logarithm: without it clean patches, nearly right, outweigh all others
 LOSS_SCALE = 0.1  # keeps the gradients' norm below what is clipped
 DECIBELS = -10 / math.log(10)  # times the natural logarithm of the squared error
 AVERAGE_EVERY = 5  # steps: the moving average reads and writes every adapter, and need not see each step
