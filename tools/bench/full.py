@@ -9,7 +9,6 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from uir.export.package_writer import ExportBase, write_package
 from uir.export.tensors import read_tensors
 from uir.runtime.composition import Composition
 from uir.runtime.errors import BaseModelError, MissingFileError, UsageError
@@ -17,6 +16,7 @@ from uir.runtime.package import Package
 from uir.runtime.restorer import Restorer
 from uir.tools.bench.cases import by
 from uir.tools.bench.sample import Method
+from uir.tools.bench.variants import write_variant
 
 
 def full_methods(texts: Sequence[str], package: Package, measured: Iterable[str]) -> dict[str, Method]:
@@ -59,9 +59,7 @@ def _weights(package: Package, file: Path) -> dict[str, NDArray[np.float32]]:
 
 def _restorer(package: Package, weights: dict[str, NDArray[np.float32]]) -> Restorer:
     """The package's own graph with other weights, as a package that is gone once its one engine is built."""
-    entry = package.manifest.base
-    base = ExportBase(entry.name, entry.architecture, entry.licence, package.graph(), weights, package.manifest.frame)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "full.uir"
-        write_package(path, base, [], [], Composition(), command=[])
+        write_variant(path, package, [], weights)
         return Restorer(path)

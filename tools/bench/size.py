@@ -12,11 +12,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from uir.export.package_writer import ExportAdapter, ExportBase, write_package
-from uir.runtime.composition import Composition
 from uir.runtime.errors import UsageError
 from uir.runtime.package import DEFAULT_PACKAGE, Package
 from uir.tools.bench.report import Report, Table
+from uir.tools.bench.variants import write_variant
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -54,13 +53,6 @@ def measure(options: argparse.Namespace) -> Report:
 
 
 def _written_size(package: Package, names: list[str], destination: Path) -> int:
-    """Bytes of all files of a package with these adapters, each listed alone and all as their equal mix."""
-    about = package.manifest
-    base = ExportBase(
-        about.base.name, about.base.architecture, about.base.licence, package.graph(), package.base_weights, about.frame
-    )
-    adapters = [ExportAdapter(package.adapter(name), about.adapters[name].licence) for name in names]
-    mix = Composition.equal_mix(names)
-    compositions = [*(Composition.of({name: 1}) for name in names), *([mix] if len(names) > 1 else [])]
-    write_package(destination, base, adapters, compositions, mix, command=about.provenance.command)
+    """Bytes of all files of a package with these adapters."""
+    write_variant(destination, package, [package.adapter(name) for name in names])
     return sum(file.stat().st_size for file in destination.rglob("*") if file.is_file())
