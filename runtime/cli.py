@@ -23,7 +23,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from uir.runtime.backends import DEVICES
+from uir.runtime.backends.devices import DEVICES
 from uir.runtime.composition import Composition
 from uir.runtime.console import run_command
 from uir.runtime.errors import UirError, UsageError
@@ -54,7 +54,9 @@ def parser() -> argparse.ArgumentParser:
     chosen = restoring.add_mutually_exclusive_group()
     chosen.add_argument("--adapters", metavar="A,B", help="merge these adapters in equal parts")
     chosen.add_argument("--compose", metavar="A=W,B=W", help="merge adapters by these weights (default: the package's)")
-    restoring.add_argument("--device", choices=DEVICES, default="auto", help="default: %(default)s")
+    restoring.add_argument(
+        "--device", choices=DEVICES, help="default: $UIR_DEVICE, or else auto: the first that can be used"
+    )
     restoring.add_argument(
         "--memory-limit",
         type=int,

@@ -7,7 +7,6 @@ Whatever fails here costs a build and never a frame: the cache warns, and the en
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import re
@@ -16,15 +15,15 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from filelock import FileLock, Timeout
 
 from uir.runtime.atomic import atomic_output
-from uir.runtime.composition import DECIMALS
+from uir.runtime.engine_key import EngineKey
 from uir.runtime.errors import UsageError
 
 log = logging.getLogger(__name__)
@@ -51,66 +50,6 @@ def default_folder() -> Path:
         except RuntimeError:  # a container's user without a home; the cache's one warning says what to do
             caches = Path(os.sep, ".cache")
     return caches / "uir-edge" / "engines"
-
-
-def decimal(weight: float) -> str:
-    """An adapter's weight as an `EngineKey` has it: with as many decimals as tell two compositions apart."""
-    return f"{weight:.{DECIMALS}f}"
-
-
-@dataclass(frozen=True)
-class EngineKey:
-    """All that makes one engine differ from another. Keys are equal where their canonical forms are.
-
-    The canonical form is JSON in UTF-8 with no spaces and every object's keys sorted by code point, so that the order
-    in which a mapping was filled says nothing. Lists keep their order. Numbers are integers of 64 bits: a float has
-    many texts, so a weight goes in as the text that `decimal` gives. Contents go in by their hash, and never by their
-    path, which would make two engines of one model, or one of two.
-
-    Args:
-        parts: JSON values by name: text, integers, truth values, None, and lists and mappings of these.
-
-    Attributes:
-        parts: the same values in plain dictionaries and lists; not to be changed.
-        canonical: the canonical form.
-
-    Raises:
-        UsageError: a part is a float, a path, or no JSON value.
-    """
-
-    parts: Mapping[str, Any] = field(compare=False, repr=False)
-    canonical: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        canonical = json.dumps(
-            _plain(self.parts, "key"), ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
-        )
-        object.__setattr__(self, "canonical", canonical)
-        object.__setattr__(self, "parts", json.loads(canonical))
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the canonical form, in hexadecimal: the name of the engine's files."""
-        return hashlib.sha256(self.canonical.encode()).hexdigest()
-
-
-def _plain(value: object, where: str) -> object:
-    """A copy of a JSON value in plain types. Raises UsageError for what a canonical form cannot hold."""
-    if isinstance(value, str):
-        if PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute():
-            raise UsageError(f"{where}: {value!r} is a path; an engine's key holds a content's hash instead")
-        if any("\ud800" <= letter <= "\udfff" for letter in value):
-            raise UsageError(f"{where}: {value!r} is no Unicode text")
-        return str(value)
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, int) and -(2**63) <= value < 2**63:
-        return int(value)
-    if isinstance(value, (list, tuple)):
-        return [_plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
-    if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
-        return {_plain(name, where): _plain(item, f"{where}.{name}") for name, item in value.items()}
-    raise UsageError(f"{where}: {value!r} has no one text in JSON; give numbers with decimals as text")
 
 
 @dataclass(frozen=True)

@@ -1,58 +1,131 @@
-"""The engine cache: one engine for each composition, the least recently used given up first."""
+"""The engine cache: one engine for each composition, in memory over disk, the least recently used given up first."""
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
 
-from uir.runtime.backends import Engine
-from uir.runtime.composition import Composition
+from uir.runtime.backends import Backend, Engine, Shapes
+from uir.runtime.disk_cache import DiskCache
+from uir.runtime.engine_key import EngineKey
+from uir.runtime.errors import BackendError
 
-CAPACITY = 8
+log = logging.getLogger(__name__)
+
+MEMORY_BUDGET = 512 * 2**20
+"""Bytes of engines that are kept in memory, activations apart."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to make an engine, and what makes it differ from all others.
+
+    Attributes:
+        key: of the engine, as `EngineKey` says.
+        model: merges and serialises the ONNX model; called only where the engine must be built.
+        shapes: the frames that it is for; None for any.
+    """
+
+    key: EngineKey
+    model: Callable[[], bytes]
+    shapes: Shapes | None = None
 
 
 class EngineCache:
-    """Engines by composition, in memory.
+    """Engines by key. Safe to use from many threads, and with a disk from many processes.
 
     Args:
-        build: makes the engine of a composition that is not there yet. Two threads that ask for one composition build
-            it once; meanwhile, others get the engines that are there.
-        capacity: engines kept at the most.
+        backend: builds and loads the engines.
+        disk: keeps what was built for the next process, where the backend's engines are worth it.
+        budget: bytes of engines kept in memory. The one last asked for is kept whatever its size.
     """
 
-    def __init__(self, build: Callable[[Composition], Engine], capacity: int = CAPACITY) -> None:
-        self._build, self._capacity = build, capacity
-        self._engines: OrderedDict[Composition, Engine] = OrderedDict()
-        self._building: dict[Composition, threading.Lock] = {}
+    def __init__(self, backend: Backend, disk: DiskCache | None = None, budget: int = MEMORY_BUDGET) -> None:
+        self._backend, self._budget = backend, budget
+        self._disk = disk if backend.durable else None
+        self._engines: OrderedDict[str, Engine] = OrderedDict()
+        self._turns: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
+        self._one = threading.Lock()
 
-    def get(self, composition: Composition) -> Engine:
-        """The composition's engine, built if need be. What `build` raises is passed on, and nothing is kept."""
-        engine = self._find(composition)
+    def get(self, recipe: Recipe) -> Engine:
+        """The recipe's engine, built if need be. Threads that ask for the same one build it once; others do not wait.
+
+        Raises:
+            BackendError: it cannot be built, or not loaded even when fresh; nothing is kept.
+        """
+        engine = self.find(recipe.key)
         if engine is not None:
             return engine
         with self._lock:
-            turn = self._building.setdefault(composition, threading.Lock())
+            turn = self._turns.setdefault(recipe.key.digest, threading.Lock())
         with turn:
-            engine = self._find(composition)  # another thread may have built it meanwhile
+            engine = self.find(recipe.key)  # another thread may have built it meanwhile
             if engine is None:
                 try:
-                    engine = self._build(composition)
-                    self._keep(composition, engine)
+                    engine = self._make(recipe)
+                    self._keep(recipe.key, engine)
                 finally:
-                    self._building.pop(composition, None)
+                    self._turns.pop(recipe.key.digest, None)
         return engine
 
-    def _find(self, composition: Composition) -> Engine | None:
+    def find(self, key: EngineKey) -> Engine | None:
+        """The engine if it is in memory."""
         with self._lock:
-            engine = self._engines.get(composition)
+            engine = self._engines.get(key.digest)
             if engine is not None:
-                self._engines.move_to_end(composition)
+                self._engines.move_to_end(key.digest)
             return engine
 
-    def _keep(self, composition: Composition, engine: Engine) -> None:
+    def prepare(self, recipe: Recipe) -> Future[Engine]:
+        """Make the recipe's engine in the background, so that `get` finds it later.
+
+        The thread does not keep the process from ending: a build can take minutes.
+        """
+        future: Future[Engine] = Future()
+
+        def work() -> None:
+            try:
+                with self._one:  # a second build would take the memory and the cores that the stream needs
+                    future.set_result(self.get(recipe))
+            except BaseException as error:
+                future.set_exception(error)
+
+        threading.Thread(target=work, name="engine", daemon=True).start()
+        return future
+
+    def _make(self, recipe: Recipe) -> Engine:
+        if self._disk is None:
+            return self._backend.load(self._backend.build(recipe.model(), recipe.shapes))
+        engine = self._from_disk(self._disk, recipe.key)
+        if engine is None:
+            with self._disk.building(recipe.key):
+                engine = self._from_disk(self._disk, recipe.key)  # another process may have built it meanwhile
+                if engine is None:
+                    built = self._backend.build(recipe.model(), recipe.shapes)
+                    engine = self._backend.load(built)
+                    self._disk.put(recipe.key, built)
+        return engine
+
+    def _from_disk(self, disk: DiskCache, key: EngineKey) -> Engine | None:
+        built = disk.get(key)
+        if built is None:
+            return None
+        try:
+            return self._backend.load(built)
+        except BackendError as error:
+            log.warning("a cached engine cannot be loaded and is built again: %s", error)
+            disk.remove(key)
+            return None
+
+    def _keep(self, key: EngineKey, engine: Engine) -> None:
         with self._lock:
-            self._engines[composition] = engine
-            while len(self._engines) > self._capacity:
-                self._engines.popitem(last=False)
+            self._engines[key.digest] = engine
+            size = sum(each.nbytes for each in self._engines.values())
+            while size > self._budget and len(self._engines) > 1:
+                _, given_up = self._engines.popitem(last=False)
+                size -= given_up.nbytes

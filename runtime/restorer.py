@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +13,22 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from uir.runtime.backends import Engine, open_backend
+from uir.runtime.backends import Engine, Shapes
+from uir.runtime.backends.devices import open_backend
 from uir.runtime.composition import Composition
-from uir.runtime.engines import EngineCache
+from uir.runtime.disk_cache import DiskCache, default_folder
+from uir.runtime.engine_key import EngineKey, decimal
+from uir.runtime.engines import EngineCache, Recipe
 from uir.runtime.errors import FrameError, UsageError
 from uir.runtime.merge import fill_graph, merge_package
 from uir.runtime.package import Package
-from uir.runtime.tiles import plan, restore_tiled
+from uir.runtime.tiles import Grid, plan, restore_tiled
 
 log = logging.getLogger(__name__)
 
 DEFAULT_MEMORY_LIMIT = 512 * 2**20
+USUAL = 720, 1280
+"""Height and width, pixels, that an engine for frames of all sizes is tuned for."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,8 @@ class _Active:
 
     composition: Composition
     engine: Engine
+    size: tuple[int, int] | None
+    """Height and width of the frames that the engine is for; None for all."""
 
 
 class Restorer:
@@ -46,13 +55,14 @@ class Restorer:
         package: the package's folder, or an opened `Package`.
         composition: `"rain"`, `"haze=0.4,rain=0.6"`, a mapping of weights or a `Composition`; None is the package's
             default.
-        device: `"auto"` or `"cpu"`.
+        device: one of `uir.runtime.backends.devices.DEVICES`; None is `$UIR_DEVICE`, or else `"auto"`.
         memory_limit: bytes that the network's activations may take in one call; larger frames are restored in tiles.
 
     Raises:
         MissingFileError: there is no such package.
         PackageError: the package is damaged or of a newer schema.
         UsageError: an unknown adapter, a malformed composition or an unknown device.
+        BackendError: the device cannot be used on this machine, or the engine cannot be built.
     """
 
     def __init__(
@@ -60,18 +70,19 @@ class Restorer:
         package: str | Path | Package,
         composition: str | Mapping[str, float] | Composition | None = None,
         *,
-        device: str = "auto",
+        device: str | None = None,
         memory_limit: int = DEFAULT_MEMORY_LIMIT,
     ) -> None:
         self.package = package if isinstance(package, Package) else Package(package)
-        self._backend = open_backend(device)
+        self._backend = open_backend(device or os.environ.get("UIR_DEVICE") or "auto")
         self._frame = self.package.manifest.frame
         self._max_pixels = int(memory_limit / self._frame.bytes_per_pixel)
-        self._engines = EngineCache(self._build)
+        self._engines = EngineCache(self._backend, DiskCache(default_folder()) if self._backend.durable else None)
+        self._size: tuple[int, int] | None = None
         self._warned = False
         wanted = self.package.manifest.default if composition is None else composition
         first = _composition(wanted)
-        self._active = _Active(first, self._engines.get(first))
+        self._active = _Active(first, self._engines.get(self._recipe(first, None)), None)
 
     @property
     def composition(self) -> Composition:
@@ -99,9 +110,21 @@ class Restorer:
             UsageError: an unknown adapter, or a malformed composition. The restorer keeps the composition that it had.
         """
         wanted = _composition(composition)
-        engine = self._engines.get(wanted)
-        self._active = _Active(wanted, engine)
+        engine = self._engines.get(self._recipe(wanted, self._size))
+        self._active = _Active(wanted, engine, self._size)
         return wanted
+
+    def expect(self, height: int, width: int) -> None:
+        """Say that frames of this size are coming, pixels: a backend that gains by it gets an engine for them alone.
+
+        Frames of other sizes are still restored.
+
+        Raises:
+            BackendError: the engine cannot be built.
+        """
+        if self._backend.static:
+            self._size = height, width
+            self.compose(self.composition)
 
     def __call__(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Restore one frame, H x W x 3 uint8 RGB, or a batch of them, N x H x W x 3; any size.
@@ -114,35 +137,86 @@ class Restorer:
             BackendError: the engine fails.
         """
         _check(frame)
-        engine = self._active.engine
         frames = frame if frame.ndim == 4 else frame[None]
-        restored = self._restore(frames, engine)
+        active = self._active
+        size = active.size
+        engine = active.engine
+        if size not in (None, frames.shape[1:3]):
+            size, engine = None, self._engines.get(self._recipe(active.composition, None))
+        restored = self._restore(frames, engine, size)
         return restored if frame.ndim == 4 else restored[0]
 
-    def _restore(self, frames: NDArray[np.uint8], engine: Engine) -> NDArray[np.uint8]:
+    def _restore(self, frames: NDArray[np.uint8], engine: Engine, size: tuple[int, int] | None) -> NDArray[np.uint8]:
         height, width = frames.shape[1:3]
-        multiple, overlap = self._frame.multiple_of, self._frame.overlap
-        down, across = -height % multiple, -width % multiple
-        area = (height + down) * (width + across)
-        if len(frames) * area <= self._max_pixels:
-            whole = engine.run(_pad(frames, down, across))
-            return _crop(whole, height, width)
-        if not self._frame.exact_tiles and not self._warned:
+        grid = self._grid(height, width, free=size is None)
+        down, across = -height % self._frame.multiple_of, -width % self._frame.multiple_of
+        one = grid.rows == grid.columns == 1
+        if one and len(frames) * grid.pixels <= self._max_pixels:
+            return _crop(engine.run(_pad(frames, down, across)), height, width)
+        if not one and not self._frame.exact_tiles and not self._warned:
             self._warned = True
             log.warning(
                 "this base looks at whole frames: tiles are an approximation; a larger memory limit avoids them"
             )
-        grid = plan(height + down, width + across, multiple=multiple, overlap=overlap, max_pixels=self._max_pixels)
         result = np.empty_like(frames)
         for i, frame in enumerate(frames):
             padded = _pad(frame[None], down, across)[0]
+            multiple, overlap = self._frame.multiple_of, self._frame.overlap
             tiled = restore_tiled(padded, engine.run, grid, multiple=multiple, overlap=overlap)
             result[i] = tiled[:height, :width]
         return result
 
-    def _build(self, composition: Composition) -> Engine:
-        model = fill_graph(self.package.graph(), merge_package(self.package, composition))
-        return self._backend.compile(model.SerializeToString())
+    def _grid(self, height: int, width: int, *, free: bool) -> Grid:
+        """How a frame is cut into windows; in one where it fits.
+
+        Args:
+            free: for the engine that takes all sizes, which on some backends has a longest side.
+        """
+        multiple = self._frame.multiple_of
+        return plan(
+            height + -height % multiple,
+            width + -width % multiple,
+            multiple=multiple,
+            overlap=self._frame.overlap,
+            max_pixels=self._max_pixels,
+            max_side=self._longest if free and self._backend.static else None,
+        )
+
+    @property
+    def _longest(self) -> int:
+        """The longest side that an engine for all sizes takes: of the largest square within the memory limit."""
+        multiple = self._frame.multiple_of
+        return max(multiple, math.isqrt(self._max_pixels) // multiple * multiple)
+
+    def _shapes(self, size: tuple[int, int] | None) -> Shapes | None:
+        """The frames that an engine is built for: those of one size, or all; None where the backend takes any."""
+        if not self._backend.static:
+            return None
+        if size is not None:
+            grid = self._grid(*size, free=False)
+            return Shapes.only((1, grid.height, grid.width))
+        multiple, longest = self._frame.multiple_of, self._longest
+        usual = tuple(min(longest, length + -length % multiple) for length in USUAL)
+        return Shapes((1, multiple, multiple), (1, usual[0], usual[1]), (1, longest, longest))
+
+    def _recipe(self, composition: Composition, size: tuple[int, int] | None) -> Recipe:
+        composition.check_names(self.package.manifest.adapters)
+        shapes = self._shapes(size)
+        manifest = self.package.manifest
+        about = {
+            "base": manifest.files[manifest.base.file],
+            "graph": manifest.files[manifest.graphs["fp32"]],
+            "adapters": [
+                [manifest.files[manifest.adapters[name].file], decimal(weight)] for name, weight in composition.items
+            ],
+            "precision": "fp32",
+            "shapes": shapes and [list(shape) for shape in (shapes.smallest, shapes.usual, shapes.largest)],
+            "backend": self._backend.identity(),
+        }
+        return Recipe(EngineKey(about), lambda: self._model(composition), shapes)
+
+    def _model(self, composition: Composition) -> bytes:
+        return bytes(fill_graph(self.package.graph(), merge_package(self.package, composition)).SerializeToString())
 
 
 def _composition(value: str | Mapping[str, float] | Composition) -> Composition:

@@ -37,16 +37,21 @@ class Grid:
         return self.rows * self.columns * self.height * self.width
 
 
-def plan(height: int, width: int, *, multiple: int, overlap: int, max_pixels: int) -> Grid:
+def plan(height: int, width: int, *, multiple: int, overlap: int, max_pixels: int, max_side: int | None = None) -> Grid:
     """The cheapest grid whose windows have at most `max_pixels`, or the smallest windows there are.
 
     Args:
         height, width: the padded frame's, both multiples of `multiple`.
         overlap: how far a window reaches beyond what is kept of it, pixels; a multiple of `multiple`.
+        max_side: no side of a window is longer, pixels; None for no such limit.
     """
     down, across = (_divisions(length, multiple, overlap) for length in (height, width))
     grids = [Grid(rows, columns, h, w) for rows, h in down for columns, w in across]
-    fitting = [grid for grid in grids if grid.height * grid.width <= max_pixels]
+    fitting = [
+        grid
+        for grid in grids
+        if grid.height * grid.width <= max_pixels and (max_side is None or max(grid.height, grid.width) <= max_side)
+    ]
     if not fitting:
         return min(grids, key=lambda grid: grid.height * grid.width)
     return min(fitting, key=lambda grid: (grid.pixels, grid.rows * grid.columns))

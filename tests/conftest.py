@@ -30,6 +30,8 @@ from uir.tools.publish import publish
 
 settings.register_profile("house", deadline=None, max_examples=30)  # nothing is timed in a test
 settings.load_profile("house")
+# float32 on ONNX Runtime, so that results can be compared to the bit, here and in the processes that tests start.
+os.environ["UIR_DEVICE"] = "cpu"
 torch.set_num_threads(1)  # small networks lose by more, and sums depend on how they are shared among threads
 
 RANK = 2

@@ -2,54 +2,93 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from uir.runtime.errors import UsageError
-
 Frames = NDArray[np.uint8]
+
+Shape = tuple[int, int, int]
+"""N, H and W of the frames that an engine is given in one call."""
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """The frames that an engine takes: from `smallest` to `largest`, fastest at `usual`. All equal: a static engine."""
+
+    smallest: Shape
+    usual: Shape
+    largest: Shape
+
+    @classmethod
+    def only(cls, shape: Shape) -> Shapes:
+        """One size alone."""
+        return cls(shape, shape, shape)
+
+    @property
+    def static(self) -> bool:
+        """Whether there is but one size."""
+        return self.smallest == self.largest
 
 
 class Engine(Protocol):
-    """What a backend compiles for one composition."""
+    """What a backend compiles for one composition.
+
+    Attributes:
+        nbytes: memory that it holds while it is loaded, bytes, activations apart.
+    """
+
+    @property
+    def nbytes(self) -> int: ...
 
     def run(self, frames: Frames) -> Frames:
         """Restore N x H x W x 3 uint8 RGB frames. Safe to call from many threads.
 
-        H and W are as the package's frame contract says.
+        H and W are as the package's frame contract says, and within the shapes that the engine was built for.
+
+        Raises:
+            BackendError: the run fails, such as for want of memory.
         """
         ...
 
 
 class Backend(Protocol):
-    """Compiles merged ONNX models for one device."""
+    """Compiles merged ONNX models for one device.
 
-    def compile(self, model: bytes) -> Engine:
-        """Make an engine of a serialised ONNX model.
+    Attributes:
+        name: as `--device` and the engine's key have it.
+        preferred: the precisions that it runs, the fastest first.
+        static: it needs to be told the sizes of frames, and is fastest with one size alone.
+        durable: building takes so long that the built bytes are worth a file on disk.
+    """
+
+    name: str
+    preferred: tuple[str, ...]
+    static: bool
+    durable: bool
+
+    def identity(self) -> dict[str, str]:
+        """All that makes this backend's engines differ from another's: versions, device, options, OS, architecture."""
+        ...
+
+    def build(self, model: bytes, shapes: Shapes | None) -> bytes:
+        """Compile a serialised ONNX model to the bytes that `load` takes; for frames of any size if `shapes` is None.
 
         Raises:
             BackendError: the model cannot be compiled; the message carries the backend's own reason.
         """
         ...
 
+    def load(self, built: bytes) -> Engine:
+        """Make an engine of what `build` gave, here or in another process with the same `identity`.
+
+        Raises:
+            BackendError: these are no bytes of this backend, or the device has no room for them.
+        """
+        ...
+
     def describe(self) -> str:
         """The backend, its version and its device, in a few words."""
         ...
-
-
-DEVICES = ("auto", "cpu")
-
-
-def open_backend(device: str) -> Backend:
-    """The backend for a device.
-
-    Raises:
-        UsageError: there is no such device.
-    """
-    if device not in DEVICES:
-        raise UsageError(f"{device}: no such device; there are {', '.join(DEVICES)}")
-    from uir.runtime.backends.onnx_runtime import OnnxRuntimeBackend
-
-    return OnnxRuntimeBackend()

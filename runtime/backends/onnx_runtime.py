@@ -1,23 +1,75 @@
-"""ONNX Runtime on the CPU: the backend that is always there."""
+"""ONNX Runtime: on the CPU, where it is always there, and on NVIDIA GPUs by its CUDA and TensorRT providers."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 
 import onnxruntime
 
-from uir.runtime.backends import Frames
+from uir.runtime.backends import Frames, Shapes
 from uir.runtime.errors import BackendError
 
 
-class OnnxRuntimeBackend:
-    """Compiles to ONNX Runtime sessions on the CPU, straight from memory."""
+@dataclass(frozen=True)
+class _Provider:
+    """One of ONNX Runtime's execution providers.
 
-    def compile(self, model: bytes) -> OnnxRuntimeEngine:
+    Attributes:
+        name: as ONNX Runtime has it.
+        title: as people have it.
+        preferred: precisions from the fastest on.
+    """
+
+    name: str
+    title: str
+    preferred: tuple[str, ...]
+
+
+_PROVIDERS = {
+    # Its int8 and float16 are no faster than float32 on a CPU.
+    "cpu": _Provider("CPUExecutionProvider", "the CPU", ("fp32",)),
+    "cuda": _Provider("CUDAExecutionProvider", "CUDA", ("fp16", "fp32")),
+    "tensorrt": _Provider("TensorrtExecutionProvider", "TensorRT", ("int8", "fp16", "fp32")),
+}
+
+
+class OnnxRuntimeBackend:
+    """Runs ONNX Runtime sessions. There is nothing to build: a session is made of the model itself.
+
+    Args:
+        provider: `"cpu"`, `"cuda"` or `"tensorrt"`.
+
+    Raises:
+        BackendError: this ONNX Runtime has no such provider.
+    """
+
+    static = False
+    durable = False
+
+    def __init__(self, provider: str = "cpu") -> None:
+        self.name = provider
+        self._provider = _PROVIDERS[provider]
+        self.preferred = self._provider.preferred
+        if self._provider.name not in onnxruntime.get_available_providers():
+            raise BackendError(
+                f"ONNX Runtime {onnxruntime.__version__} was built without {self._provider.title}; on an NVIDIA GPU, "
+                "install onnxruntime-gpu in its place: pip uninstall onnxruntime, then pip install onnxruntime-gpu"
+            )
+
+    def identity(self) -> dict[str, str]:
+        """The provider and the version."""
+        return {"backend": f"onnxruntime-{self.name}", "onnxruntime": onnxruntime.__version__}
+
+    def build(self, model: bytes, shapes: Shapes | None) -> bytes:  # noqa: ARG002 - any size will do
+        """The model as it is."""
+        return model
+
+    def load(self, built: bytes) -> OnnxRuntimeEngine:
         """Make a session of a serialised ONNX model.
 
         Raises:
-            BackendError: ONNX Runtime refuses the model.
+            BackendError: ONNX Runtime refuses the model, or would run it on the CPU though a GPU was asked for.
         """
         _share_memory()
         options = onnxruntime.SessionOptions()
@@ -26,13 +78,20 @@ class OnnxRuntimeBackend:
         # A plan of the memory is made at a size's first run and allocated beside that run's own: twice the peak.
         options.enable_mem_pattern = False
         try:
-            return OnnxRuntimeEngine(onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]))
+            session = onnxruntime.InferenceSession(built, options, providers=[self._provider.name])
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             raise BackendError(f"ONNX Runtime {onnxruntime.__version__} cannot compile the model: {error}") from error
+        given = session.get_providers()[0]
+        if given != self._provider.name:  # it says nothing when it falls back
+            raise BackendError(
+                f"ONNX Runtime {onnxruntime.__version__} fell back to {given}: {self._provider.title} cannot be used "
+                "here (no driver, no GPU, or CUDA and cuDNN libraries of another version); uir-doctor says more"
+            )
+        return OnnxRuntimeEngine(session, len(built))
 
     def describe(self) -> str:
         """The backend, its version and its device, in a few words."""
-        return f"ONNX Runtime {onnxruntime.__version__} on the CPU"
+        return f"ONNX Runtime {onnxruntime.__version__} on {self._provider.title}"
 
 
 @cache
@@ -43,9 +102,14 @@ def _share_memory() -> None:
 
 
 class OnnxRuntimeEngine:
-    """One session. Sessions may be run from many threads at once."""
+    """One session. Sessions may be run from many threads at once.
 
-    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+    Attributes:
+        nbytes: of its weights, as the model has them.
+    """
+
+    def __init__(self, session: onnxruntime.InferenceSession, nbytes: int) -> None:
+        self.nbytes = nbytes
         self._session = session
         self._input = session.get_inputs()[0].name
 

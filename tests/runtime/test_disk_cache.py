@@ -21,7 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from uir.runtime.composition import Composition
-from uir.runtime.disk_cache import DiskCache, EngineKey, decimal, default_folder
+from uir.runtime.disk_cache import DiskCache, default_folder
+from uir.runtime.engine_key import EngineKey, decimal
 from uir.runtime.errors import UsageError
 
 CONTENT = b"an engine's own bytes " * 50

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from uir.runtime.disk_cache import DiskCache, EngineKey, default_folder
+from uir.runtime.disk_cache import DiskCache, default_folder
+from uir.runtime.engine_key import EngineKey
 
 KEY, OTHER = (EngineKey({"number": number}) for number in range(2))
 CONTENT = b"engine" * 100

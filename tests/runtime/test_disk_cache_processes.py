@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 import uir.runtime.disk_cache
-from uir.runtime.disk_cache import DiskCache, EngineKey
+from uir.runtime.disk_cache import DiskCache
+from uir.runtime.engine_key import EngineKey
 
 KEY = EngineKey({"number": 0})
 
@@ -23,7 +24,8 @@ import logging, os, sys, types
 from pathlib import Path
 runtime = sys.modules["uir.runtime"] = types.ModuleType("uir.runtime")
 runtime.__path__ = [sys.argv[1]]
-from uir.runtime.disk_cache import DiskCache, EngineKey
+from uir.runtime.disk_cache import DiskCache
+from uir.runtime.engine_key import EngineKey
 def key_of(number): return EngineKey({"number": number})
 """
 ROOM = Path(uir.runtime.disk_cache.__file__).parent

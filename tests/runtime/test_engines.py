@@ -1,105 +1,189 @@
-"""The engine cache: built once, used at once, given up in order."""
+"""The engine cache: built once, used at once, given up in order, kept on disk, built again where the disk lies."""
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from uir.runtime.backends import Frames
-from uir.runtime.composition import Composition
-from uir.runtime.engines import EngineCache
+from uir.runtime.backends import Frames, Shapes
+from uir.runtime.disk_cache import DiskCache
+from uir.runtime.engine_key import EngineKey
+from uir.runtime.engines import EngineCache, Recipe
+from uir.runtime.errors import BackendError
 
-RAIN, HAZE, NOISE = (Composition.parse(name) for name in ("rain", "haze", "noise"))
 
+class Echo:
+    """An engine that only knows what it was built from, and weighs a hundred bytes."""
 
-class Named:
-    """An engine that only knows what it was built for."""
+    nbytes = 100
 
-    def __init__(self, composition: Composition) -> None:
-        self.composition = composition
+    def __init__(self, built: bytes) -> None:
+        self.built = built
 
     def run(self, frames: Frames) -> Frames:
         return np.copy(frames)
 
 
-def counting(built: list[Composition]) -> Callable[[Composition], Named]:
-    def build(composition: Composition) -> Named:
-        built.append(composition)
-        return Named(composition)
+class Counting:
+    """A backend whose builds are counted, and may be held up or fail. Its bytes end with `!`; others are refused."""
 
-    return build
+    name, preferred, static, durable = "counting", ("fp32",), False, True
+
+    def __init__(self, before: Callable[[bytes], object] = lambda _: None) -> None:
+        self.built: list[bytes] = []
+        self.before = before
+
+    def identity(self) -> dict[str, str]:
+        return {}
+
+    def build(self, model: bytes, shapes: Shapes | None) -> bytes:
+        assert shapes is None
+        self.before(model)
+        self.built.append(model)
+        return model + b"!"
+
+    def load(self, built: bytes) -> Echo:
+        if not built.endswith(b"!"):
+            raise BackendError(f"no engine: {built!r}")
+        return Echo(built)
+
+    def describe(self) -> str:
+        return self.name
+
+
+def recipe(name: str) -> Recipe:
+    return Recipe(EngineKey({"name": name}), name.encode)
+
+
+RAIN, HAZE, NOISE = (recipe(name) for name in ("rain", "haze", "noise"))
 
 
 def test_an_engine_is_built_once_and_kept() -> None:
-    built: list[Composition] = []
-    cache = EngineCache(counting(built))
+    backend = Counting()
+    cache = EngineCache(backend)
+    assert cache.find(RAIN.key) is None
     first = cache.get(RAIN)
-    assert cache.get(Composition.parse("rain=1.0")) is first
+    assert cache.get(recipe("rain")) is cache.find(RAIN.key) is first
     assert cache.get(HAZE) is not first
-    assert built == [RAIN, HAZE]
+    assert backend.built == [b"rain", b"haze"]
 
 
 def test_the_least_recently_used_engine_is_given_up() -> None:
-    built: list[Composition] = []
-    cache = EngineCache(counting(built), capacity=2)
-    for composition in (RAIN, HAZE, RAIN, NOISE, RAIN, HAZE):
-        assert cache.get(composition).composition == composition  # type: ignore[attr-defined]
-    assert built == [RAIN, HAZE, NOISE, HAZE]
+    backend = Counting()
+    cache = EngineCache(backend, budget=250)
+    for wanted in (RAIN, HAZE, RAIN, NOISE, RAIN, HAZE):
+        assert cache.get(wanted).built == wanted.model() + b"!"  # type: ignore[attr-defined]
+    assert backend.built == [b"rain", b"haze", b"noise", b"haze"]
+
+
+def test_an_engine_above_the_budget_is_kept_alone() -> None:
+    backend = Counting()
+    cache = EngineCache(backend, budget=10)
+    assert cache.get(RAIN) is cache.get(RAIN)
+    cache.get(HAZE)
+    assert cache.find(RAIN.key) is None
+    assert backend.built == [b"rain", b"haze"]
 
 
 def test_a_build_that_fails_leaves_nothing_and_is_tried_again() -> None:
     failures = [RuntimeError("no memory")]
-    built: list[Composition] = []
 
-    def build(composition: Composition) -> Named:
+    def fail(_: bytes) -> None:
         if failures:
             raise failures.pop()
-        return counting(built)(composition)
 
-    cache = EngineCache(build)
+    backend = Counting(fail)
+    cache = EngineCache(backend)
     with pytest.raises(RuntimeError, match="no memory"):
         cache.get(RAIN)
     assert cache.get(RAIN) is cache.get(RAIN)
-    assert built == [RAIN]
+    assert backend.built == [b"rain"]
 
 
-def test_many_threads_build_one_composition_once() -> None:
-    built: list[Composition] = []
+def test_many_threads_build_one_engine_once() -> None:
     begun, go = threading.Event(), threading.Event()
 
-    def build(composition: Composition) -> Named:
+    def wait(_: bytes) -> None:
         begun.set()
         assert go.wait(30)
-        return counting(built)(composition)
 
-    cache = EngineCache(build)
+    backend = Counting(wait)
+    cache = EngineCache(backend)
     with ThreadPoolExecutor(8) as pool:
         found = [pool.submit(cache.get, RAIN) for _ in range(8)]
         assert begun.wait(30)
         go.set()
         assert len({id(future.result(30)) for future in found}) == 1
-    assert built == [RAIN]
+    assert backend.built == [b"rain"]
 
 
-def test_what_is_there_is_had_while_another_is_built() -> None:
+def test_what_is_there_is_had_while_another_is_prepared() -> None:
     begun, go = threading.Event(), threading.Event()
 
-    def build(composition: Composition) -> Named:
-        if composition == HAZE:
+    def wait(model: bytes) -> None:
+        if model == b"haze":
             begun.set()
             assert go.wait(30)
-        return Named(composition)
 
-    cache = EngineCache(build)
+    cache = EngineCache(Counting(wait))
     rain = cache.get(RAIN)
-    with ThreadPoolExecutor(2) as pool:
-        haze = pool.submit(cache.get, HAZE)
-        assert begun.wait(30)
-        assert pool.submit(cache.get, RAIN).result(30) is rain
-        assert not haze.done()
-        go.set()
-        assert haze.result(30) is cache.get(HAZE)
+    haze = cache.prepare(HAZE)
+    assert begun.wait(30)
+    assert cache.get(RAIN) is rain
+    assert not haze.done()
+    assert cache.find(HAZE.key) is None
+    go.set()
+    assert haze.result(30) is cache.find(HAZE.key)
+
+
+def test_a_preparation_that_fails_says_so() -> None:
+    def fail(_: bytes) -> None:
+        raise BackendError("no memory")
+
+    future = EngineCache(Counting(fail)).prepare(RAIN)
+    with pytest.raises(BackendError, match="no memory"):
+        future.result(30)
+
+
+def test_the_next_process_finds_what_was_built(tmp_path: Path) -> None:
+    first, second = Counting(), Counting()
+    EngineCache(first, DiskCache(tmp_path)).get(RAIN)
+    engine = EngineCache(second, DiskCache(tmp_path)).get(RAIN)
+    assert engine.built == b"rain!"  # type: ignore[attr-defined]
+    assert (first.built, second.built) == ([b"rain"], [])
+
+
+def test_what_is_built_in_no_time_is_not_kept_on_disk(tmp_path: Path) -> None:
+    backend = Counting()
+    backend.durable = False
+    EngineCache(backend, DiskCache(tmp_path)).get(RAIN)
+    assert DiskCache(tmp_path).entries() == []
+
+
+def test_an_engine_that_does_not_load_is_built_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    DiskCache(tmp_path).put(RAIN.key, b"whole, but of another device")
+    backend = Counting()
+    with caplog.at_level(logging.WARNING):
+        EngineCache(backend, DiskCache(tmp_path)).get(RAIN)
+    assert backend.built == [b"rain"]
+    assert "cannot be loaded and is built again: no engine: b'whole, but" in caplog.text
+    assert DiskCache(tmp_path).get(RAIN.key) == b"rain!"
+
+
+def test_a_fresh_engine_that_does_not_load_is_reported(tmp_path: Path) -> None:
+    class Broken(Counting):
+        def build(self, model: bytes, shapes: Shapes | None) -> bytes:
+            return super().build(model, shapes)[:-1]
+
+    backend = Broken()
+    cache = EngineCache(backend, DiskCache(tmp_path))
+    with pytest.raises(BackendError, match="no engine: b'rain'"):
+        cache.get(RAIN)
+    assert backend.built == [b"rain"]
+    assert DiskCache(tmp_path).get(RAIN.key) is None

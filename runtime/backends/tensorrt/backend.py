@@ -29,6 +29,7 @@ class TensorRTBackend:
         UsageError: the options name a GPU that it cannot build for.
     """
 
+    preferred: tuple[str, ...] = ("int8", "fp16", "fp32")
     static = True
     durable = True
 
