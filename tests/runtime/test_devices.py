@@ -1,0 +1,162 @@
+"""Devices: which of them this machine can use, why not the others, and that OpenVINO restores as ONNX Runtime does."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+
+from uir.runtime import Restorer
+from uir.runtime.backends import Shapes
+from uir.runtime.backends.devices import DEVICES, open_backend, unusable
+from uir.runtime.composition import Composition
+from uir.runtime.disk_cache import DiskCache
+from uir.runtime.errors import BackendError, UsageError
+from uir.runtime.merge import fill_graph, merge_package
+from uir.runtime.package import Package
+
+Frame = NDArray[np.uint8]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of engines of the test's own."""
+    monkeypatch.setenv("UIR_CACHE", str(tmp_path / "engines"))
+    return tmp_path / "engines"
+
+
+@pytest.fixture
+def frames() -> Frame:
+    """Two frames, 48 x 64, of waves and a little grain."""
+    y, x = np.mgrid[0:48, 0:64]
+    waves = np.stack([128 + 90 * np.sin(x / 9 + y / 7 + shift) for shift in (0, 1, 2)], axis=2)
+    grain = np.random.default_rng(0).normal(0, 4, (2, 48, 64, 3))
+    return (waves + grain).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def model(shared_package: Path) -> bytes:
+    package = Package(shared_package)
+    merged = merge_package(package, Composition.parse("rain=0.7,haze=0.3"))
+    return bytes(fill_graph(package.graph(), merged).SerializeToString())
+
+
+def test_an_unknown_device_is_refused() -> None:
+    with pytest.raises(UsageError, match="gpu9: no such device; there are auto, tensorrt, rtx, cuda, openvino, cpu"):
+        open_backend("gpu9")
+
+
+def test_the_cpu_can_always_be_used() -> None:
+    assert unusable("cpu") is None
+    assert open_backend("auto").name in DEVICES
+
+
+def test_a_device_that_cannot_be_used_says_why_and_what_to_do() -> None:
+    for device in DEVICES[1:]:
+        reason = unusable(device)
+        if reason is None:
+            assert open_backend(device).describe()
+            continue
+        with pytest.raises(BackendError) as caught:
+            open_backend(device)
+        assert str(caught.value) == reason
+        assert "install" in reason or "driver" in reason, reason
+
+
+def test_onnxruntime_without_a_provider_says_what_to_install() -> None:
+    if unusable("cuda") is None:
+        pytest.skip("CUDA can be used here")
+    with pytest.raises(BackendError, match="CUDA"):
+        open_backend("cuda")
+
+
+@pytest.mark.parametrize("shapes", [None, Shapes.only((2, 48, 64))], ids=["any size", "one size"])
+def test_openvino_gives_what_onnxruntime_gives(model: bytes, frames: Frame, shapes: Shapes | None) -> None:
+    pytest.importorskip("openvino")
+    reference, exact = open_backend("cpu"), open_backend("openvino", exact=True)
+    expected = reference.load(reference.build(model, None)).run(frames).astype(int)
+    engine = exact.load(exact.build(model, shapes))
+    assert np.abs(engine.run(frames) - expected).max() <= 1
+    # In its faster type, where the processor has one, the errors stay far below what is seen.
+    fast = open_backend("openvino")
+    mean_square = np.mean((fast.load(fast.build(model, shapes)).run(frames) - expected) ** 2)
+    assert 10 * np.log10(255**2 / max(mean_square, 1e-9)) > 45
+    assert exact.identity() | {"precision": ""} == fast.identity() | {"precision": ""}
+
+
+def test_openvino_runs_frames_of_all_sizes_in_many_threads(model: bytes, frames: Frame) -> None:
+    pytest.importorskip("openvino")
+    backend = open_backend("openvino", exact=True)
+    engine = backend.load(backend.build(model, None))
+    assert engine.nbytes > 0
+    parts = [frames[:1, :16, :16], frames[:, :32, :48], frames[1:, 16:, 16:]]
+    alone = [engine.run(np.ascontiguousarray(part)) for part in parts]
+    with ThreadPoolExecutor(6) as pool:
+        for turn in range(4):
+            together = list(pool.map(lambda part: engine.run(np.ascontiguousarray(part)), parts * 3))
+            for number, result in enumerate(together):
+                assert np.array_equal(result, alone[number % 3]), turn
+
+
+def test_openvino_says_what_it_cannot_do(model: bytes, frames: Frame) -> None:
+    pytest.importorskip("openvino")
+    backend = open_backend("openvino")
+    with pytest.raises(BackendError, match="cannot compile the model"):
+        backend.build(b"no model", None)
+    strange = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            [onnx.helper.make_node("Identity", ["frame"], ["restored"])],
+            "strange",
+            [onnx.helper.make_tensor_value_info("frame", onnx.TensorProto.UINT8, ["n", "h", "w", 3])],
+            [onnx.helper.make_tensor_value_info("restored", onnx.TensorProto.UINT8, ["n", "h", "w", 3])],
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", 18)],
+        ir_version=10,
+    )
+    with pytest.raises(BackendError, match="where Convert is expected; export the package again"):
+        backend.build(strange.SerializeToString(), None)
+    for garbage in (b"", b"no engine", backend.build(model, None)[:1000]):
+        with pytest.raises(BackendError, match="cannot load the engine"):
+            backend.load(garbage)
+    engine = backend.load(backend.build(model, Shapes.only((1, 48, 64))))
+    with pytest.raises(BackendError, match="failed on frames of 1x32x32x3"):
+        engine.run(np.ascontiguousarray(frames[:1, :32, :32]))
+
+
+def test_an_openvino_engine_is_kept_for_the_next_process(
+    shared_package: Path, cache: Path, frames: Frame, call: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    pytest.importorskip("openvino")
+    restored = Restorer(shared_package, "rain", device="openvino")(frames)
+    (entry,) = DiskCache(cache).entries()
+    code = f"""
+import numpy as np
+from uir.runtime import Restorer
+from uir.runtime.backends.openvino import OpenVinoBackend
+OpenVinoBackend.build = None  # it must not be needed
+frames = np.load({str(cache.parent / "frames.npy")!r})
+np.save({str(cache.parent / "restored.npy")!r}, Restorer({str(shared_package)!r}, "rain", device="openvino")(frames))
+"""
+    np.save(cache.parent / "frames.npy", frames)
+    done = call("python", "-c", code)
+    assert done.returncode == 0, done.stderr
+    assert np.array_equal(np.load(cache.parent / "restored.npy"), restored)
+    (again,) = DiskCache(cache).entries()
+    assert again.digest == entry.digest
+    # A damaged file costs a build, and nothing else.
+    (file,) = cache.glob("*.engine")
+    file.write_bytes(file.read_bytes()[:-100])
+    assert np.array_equal(Restorer(shared_package, "rain", device="openvino")(frames), restored)
+
+
+def test_the_device_can_be_set_in_the_environment(shared_package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UIR_DEVICE", "gpu9")
+    with pytest.raises(UsageError, match="gpu9: no such device"):
+        Restorer(shared_package, "rain")
+    assert "ONNX Runtime" in Restorer(shared_package, "rain", device="cpu").describe()
