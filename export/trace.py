@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
+import onnx.reference
 import onnxruntime
 import torch
 from numpy.typing import NDArray
@@ -71,6 +72,7 @@ def trace(network: nn.Module) -> TracedBase:
     distinct = _with_distinct_weights(network)
     model = to_onnx(FrameModel(distinct), (3, 2 * multiple, 2 * multiple), multiple)
     _rename(model, "base.")
+    _fold_constants(model)
     radius = receptive_radius(network)
     frame = FrameContract(
         multiple_of=multiple,
@@ -150,6 +152,47 @@ def _rename(model: onnx.ModelProto, prefix: str) -> None:
         tensor.name = short[tensor.name]
     for node in model.graph.node:
         node.input[:] = [short.get(name, name) for name in node.input]
+
+
+def _fold_constants(model: onnx.ModelProto) -> None:
+    """Compute what depends on no frame and no weight's values, such as shapes and axes: TensorRT wants them as numbers.
+
+    The exporter's own optimiser would fold weights too. What becomes of the numbers is an initializer with its values.
+    """
+    graph = model.graph
+    types = {
+        value.name: value.type.tensor_type.elem_type
+        for value in onnx.shape_inference.infer_shapes(model).graph.value_info
+    }
+    dims = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    known: set[str] = set()
+    folded: list[onnx.NodeProto] = []
+    kept: list[onnx.NodeProto] = []
+    for node in graph.node:
+        if node.op_type == "CastLike":
+            node = onnx.helper.make_node("Cast", node.input[:1], node.output, node.name, to=types[node.input[1]])
+        elif node.op_type == "Shape" and node.input[0] in dims:
+            span = {attribute.name: attribute.i for attribute in node.attribute}
+            shape = dims[node.input[0]][span.get("start", 0) : span.get("end")]
+            node = onnx.helper.make_node("Constant", [], node.output, node.name, value_ints=shape)
+        if node.op_type == "Constant" or (node.input and known.issuperset(filter(None, node.input))):
+            known.update(node.output)
+            folded.append(node)
+        else:
+            kept.append(node)
+    used = {name for node in kept for name in node.input}
+    results = [onnx.ValueInfoProto(name=name) for node in folded for name in node.output if name in used]
+    numbers = onnx.helper.make_model(
+        onnx.helper.make_graph(folded, "numbers", [], results), opset_imports=model.opset_import
+    )
+    values = onnx.reference.ReferenceEvaluator(numbers).run(None, {})
+    graph.initializer.extend(
+        onnx.numpy_helper.from_array(np.asarray(value), result.name)
+        for result, value in zip(results, values, strict=True)
+    )
+    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in kept]  # deleting empties those in place
+    del graph.node[:]
+    graph.node.extend(kept)
 
 
 def cut_weights(model: onnx.ModelProto, weights: Mapping[str, NDArray[np.float32]]) -> bytes:
