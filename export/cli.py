@@ -4,10 +4,14 @@ Each adapter becomes a composition of its own. Two or three together also become
 default: what uir-run takes where it is told nothing else. Larger mixes were never trained, so that of more adapters
 the first is the default. Adapters are named from the zoo, by a preset, or are folders in PEFT format.
 
+For fp16 and int8, each composition is calibrated and held against float32: what they cost is printed and stored, and
+what costs too much is not used. This is done on photos that are degraded here, or better on your own footage.
+
 examples:
   uir-export --adapters rain,haze
   uir-export --preset weather3
   uir-export --adapters rain,haze --compose rain=0.7,haze=0.3 --emit onnx -o storm.uir
+  uir-export --adapters rain,haze --precision auto --calibrate drive.mp4
   uir-export --base mine.safetensors --adapters fog=loras/fog,./loras/rain
 """
 
@@ -19,8 +23,11 @@ import sys
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
+import msgspec
+
 from uir.export.adapters import check_fits, compacted, load_adapter
 from uir.export.package_writer import ExportAdapter, ExportBase, write_package
+from uir.export.precision import parse_precisions, table, try_compositions
 from uir.export.presets import PRESETS, preset_adapters
 from uir.export.zoo import zoo_adapters, zoo_base
 from uir.runtime.atomic import check_destination
@@ -63,6 +70,18 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--base", type=Path, metavar="FILE", help="a base checkpoint, .safetensors (default: the zoo's; needs torch)"
     )
+    options.add_argument(
+        "--precision",
+        default="fp32",
+        metavar="P,P",
+        help="fp32, fp16, int8, or auto for all: besides fp32, which is always there (default: %(default)s)",
+    )
+    options.add_argument(
+        "--calibrate",
+        type=Path,
+        metavar="PATH",
+        help="calibrate on this video, photo or folder, as it comes to be restored (default: photos of ours, degraded)",
+    )
     options.add_argument("--emit", choices=["onnx"], help="also write each composition as a stand-alone model.onnx")
     options.add_argument("--overwrite", action="store_true", help="replace a package of that name")
     options.add_argument("--json", action="store_true", help="print what was written as JSON")
@@ -79,21 +98,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for composition in asked:
         composition.check_names(sources)
 
+    precisions = parse_precisions(options.precision)
+    if options.calibrate and not precisions:
+        raise UsageError("--calibrate is for narrower precisions; add --precision auto")
+    listed = list(dict.fromkeys([*compositions, *asked]))
+
     zoo = zoo_adapters()
     adapters = [load_adapter(folder, name) for name, folder in sources.items()]
     base = _traced_base(options.base, adapters) if options.base else _zoo_base(adapters)
+    adapters = [compacted(adapter) for adapter in adapters]
+    tried = try_compositions(base, adapters, listed, precisions, options.calibrate) if precisions else {}
     manifest = write_package(
         options.output,
         base,
         [
-            ExportAdapter(
-                compacted(adapter), ZOO_LICENCE if sources[adapter.name] == zoo.get(adapter.name) else UNSTATED
-            )
+            ExportAdapter(adapter, ZOO_LICENCE if sources[adapter.name] == zoo.get(adapter.name) else UNSTATED)
             for adapter in adapters
         ],
-        list(dict.fromkeys([*compositions, *asked])),
+        listed,
         asked[0] if asked else default,
         command=["uir-export", *(arguments if arguments is not None else sys.argv[1:])],
+        tried=tried,
         emit_onnx=options.emit == "onnx",
         overwrite=options.overwrite,
     )
@@ -102,13 +127,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         report = {
             "package": str(options.output),
             "bytes": size,
-            "compositions": manifest.compositions,
+            "compositions": msgspec.to_builtins(manifest.compositions),
             "default": manifest.default,
         }
         print(json.dumps(report))
     else:
-        listed = " ".join(manifest.compositions)
-        print(f"{options.output}: {size / 1e6:.1f} MB, compositions {listed}; default {manifest.default}")
+        if precisions:
+            print(table(manifest.compositions))
+        keys = " ".join(manifest.compositions)
+        print(f"{options.output}: {size / 1e6:.1f} MB, compositions {keys}; default {manifest.default}")
     if len(sources) > LARGEST_MIX and not asked:
         print(
             f"uir-export: mixes of {len(sources)} adapters were never trained, so the default is {default.key} alone; "

@@ -14,6 +14,7 @@ import onnx
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from uir.calibration.precision import Trials, recommended
 from uir.runtime.atomic import atomic_output
 from uir.runtime.composition import Composition
 from uir.runtime.errors import OutputError
@@ -24,11 +25,17 @@ from uir.runtime.package import (
     SCHEMA,
     AdapterEntry,
     BaseEntry,
+    CompositionEntry,
     FrameContract,
     Manifest,
+    Precision,
+    PrecisionEntry,
     Provenance,
     encode_updates,
 )
+from uir.runtime.typed import float16_graph
+
+_MODELS: dict[Precision, str] = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
 
 
 @dataclass(frozen=True)
@@ -65,23 +72,32 @@ def write_package(
     default: Composition,
     *,
     command: Sequence[str],
+    tried: Mapping[Composition, Trials] | None = None,
     emit_onnx: bool = False,
     overwrite: bool = False,
 ) -> Manifest:
     """Write a package; it appears under its name only when it is whole.
 
     Args:
-        compositions: those that the package lists; with `emit_onnx`, each also becomes a stand-alone model.onnx.
+        compositions: those that the package lists.
         default: what runs where no composition is named.
+        tried: the narrower precisions of each composition; None where the package is float32 alone.
+        emit_onnx: also write each composition as a stand-alone model in each precision: model.onnx, which is float32,
+            model.fp16.onnx, model.int8.onnx.
 
     Raises:
         OutputError: the destination exists (and `overwrite` is not set, or it is no package), or cannot be written.
     """
     if overwrite and destination.exists() and not (destination / MANIFEST).is_file():
         raise OutputError(f"{destination}: is not a package, so it is not overwritten; give another name with -o")
+    tried = tried or {}
     with atomic_output(destination, overwrite=overwrite) as folder:
         writer = _Writer(folder)
-        writer.add("graphs/fp32.onnx", base.graph)
+        graphs: dict[Precision, bytes] = {"fp32": base.graph}
+        if any("fp16" in trials for trials in tried.values()):
+            graphs["fp16"] = float16_graph(base.graph)
+        for precision, graph in graphs.items():
+            writer.add(f"graphs/{precision}.onnx", graph)
         writer.add("base.safetensors", safetensors.numpy.save(dict(base.weights)))
         entries = {}
         for item in adapters:
@@ -91,10 +107,19 @@ def write_package(
             entries[adapter.name] = AdapterEntry(
                 file=file, rank=adapter.rank, parameters=_parameters(adapter), licence=item.licence
             )
-        if emit_onnx:
-            for composition in compositions:
-                model = stand_alone_model(base, adapters, composition)
-                writer.add(f"compositions/{composition.key}/model.onnx", model.SerializeToString())
+        for composition in compositions:
+            trials = tried.get(composition, {})
+            own = {precision: trial.graph for precision, trial in trials.items() if trial.graph}
+            for precision, graph in own.items():
+                writer.add(_own_graph(composition, precision), graph)
+            if emit_onnx:
+                # What has no cost has a weight that is too large for its types.
+                emitted = {
+                    name: graph for name, graph in {**graphs, **own}.items() if name == "fp32" or trials[name].cost
+                }
+                for precision, graph in emitted.items():
+                    model = stand_alone_model(base, adapters, composition, precision, graph)
+                    writer.add(f"compositions/{composition.key}/{_MODELS[precision]}", model.SerializeToString())
         manifest = Manifest(
             schema=SCHEMA,
             base=BaseEntry(
@@ -104,9 +129,12 @@ def write_package(
                 parameters=sum(weight.size for weight in base.weights.values()),
                 licence=base.licence,
             ),
-            graphs={"fp32": "graphs/fp32.onnx"},
+            graphs={precision: f"graphs/{precision}.onnx" for precision in graphs},
             adapters=entries,
-            compositions=[composition.key for composition in compositions],
+            compositions={
+                composition.key: _composition_entry(composition, tried.get(composition, {}))
+                for composition in compositions
+            },
             default=default.key,
             frame=base.frame,
             provenance=Provenance(tool=f"uir-edge {version('uir-edge')}", command=list(command)),
@@ -117,14 +145,45 @@ def write_package(
     return manifest
 
 
-def stand_alone_model(base: ExportBase, adapters: Sequence[ExportAdapter], composition: Composition) -> onnx.ModelProto:
-    """The merged model of one composition, weights inside: any ONNX runtime runs it, without uir-edge."""
+def _own_graph(composition: Composition, precision: Precision) -> str:
+    return f"compositions/{composition.key}/{precision}.onnx"
+
+
+def _composition_entry(composition: Composition, trials: Trials) -> CompositionEntry:
+    entries = {
+        precision: PrecisionEntry(
+            passed=trial.passed,
+            psnr=None if trial.cost is None else round(trial.cost.psnr, 2),
+            restoration=None
+            if trial.cost is None or trial.cost.restoration is None
+            else round(trial.cost.restoration, 3),
+            graph=_own_graph(composition, precision) if trial.graph else None,
+            method=trial.method,
+            returned=list(trial.returned),
+        )
+        for precision, trial in trials.items()
+    }
+    return CompositionEntry(recommended=recommended(trials), precisions=entries)
+
+
+def stand_alone_model(
+    base: ExportBase, adapters: Sequence[ExportAdapter], composition: Composition, precision: Precision, graph: bytes
+) -> onnx.ModelProto:
+    """The merged model of one composition, weights inside: any ONNX runtime runs it, without uir-edge.
+
+    Args:
+        graph: of that precision, its weights left out.
+
+    Raises:
+        PackageError: a weight is too large for the precision.
+    """
     merged = merge(base.weights, {item.adapter.name: item.adapter for item in adapters}, composition)
-    model = fill_graph(base.graph, merged)
+    model = fill_graph(graph, merged)
     licences = {base.licence, *(item.licence for item in adapters if item.adapter.name in composition.weights)}
     notes = {
         "uir.base": base.name,
         "uir.composition": composition.key,
+        "uir.precision": precision,
         "uir.input": "uint8 N x H x W x 3, RGB",
         "uir.multiple_of": str(base.frame.multiple_of),
         "uir.licence": ", ".join(sorted(licences)),

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -64,6 +64,44 @@ class FrameContract(msgspec.Struct, frozen=True, kw_only=True):
     bytes_per_pixel: Annotated[float, msgspec.Meta(gt=0)]
 
 
+Precision = Literal["fp32", "fp16", "int8"]
+PRECISIONS: tuple[Precision, ...] = ("int8", "fp16", "fp32")
+"""From the fastest to the most exact."""
+
+
+class PrecisionEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a precision costs a composition, as export measured it.
+
+    Attributes:
+        passed: it costs no more than the gate allows.
+        psnr: of its frames against the float32 ones, dB, at most 100; None where it gives no frames, for want of range.
+        restoration: change of the restored frames' mean PSNR against the truth, dB, negative for a loss; None where no
+            truth is known.
+        graph: the graph's file, of a precision whose graph is the composition's own.
+        method: how the ranges of int8 were chosen.
+        returned: the weights whose layers were left in float16 until the rest passed.
+    """
+
+    passed: bool
+    psnr: float | None
+    restoration: float | None
+    graph: str | None = None
+    method: str | None = None
+    returned: list[str] = []
+
+
+class CompositionEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One composition that was asked for at export.
+
+    Attributes:
+        recommended: the fastest precision that passed.
+        precisions: those that were tried; fp32 needs no trial.
+    """
+
+    recommended: Precision = "fp32"
+    precisions: dict[Precision, PrecisionEntry] = {}
+
+
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     """What made the package."""
 
@@ -75,17 +113,17 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """The manifest of a package, schema 1.
 
     Attributes:
-        graphs: the graph's file for each precision.
-        compositions: keys of the compositions that were asked for at export.
+        graphs: the graph's file for each precision whose graph all compositions share.
+        compositions: by key, the compositions that were asked for at export.
         default: key of the composition that runs where none is named.
         files: SHA-256 of every other file in the package, by its path.
     """
 
     schema: int
     base: BaseEntry
-    graphs: dict[str, str]
+    graphs: dict[Precision, str]
     adapters: dict[str, AdapterEntry]
-    compositions: list[str]
+    compositions: dict[str, CompositionEntry]
     default: str
     frame: FrameContract
     provenance: Provenance
@@ -130,7 +168,9 @@ class Package:
             raise PackageError(f"{file}: damaged: {error}; export the package again") from error
         for name in manifest.files:
             self._inside(name)
-        for name in (manifest.base.file, *manifest.graphs.values(), *(a.file for a in manifest.adapters.values())):
+        own = [tried.graph for entry in manifest.compositions.values() for tried in entry.precisions.values()]
+        graphs = [*manifest.graphs.values(), *filter(None, own)]
+        for name in (manifest.base.file, *graphs, *(adapter.file for adapter in manifest.adapters.values())):
             if name not in manifest.files:
                 raise PackageError(f"{file}: names {name}, but has no hash of it; export the package again")
         if manifest.frame.overlap % manifest.frame.multiple_of:
@@ -209,14 +249,68 @@ class Package:
         """The base's weights by initializer name."""
         return self.tensors(self.manifest.base.file)
 
-    def graph(self, precision: str = "fp32") -> bytes:
-        """The ONNX graph of a precision, its weights left out."""
-        if precision not in self.manifest.graphs:
-            there = ", ".join(self.manifest.graphs)
+    def precisions(self, composition: Composition) -> list[Precision]:
+        """The precisions that a composition may be run in, the fastest first.
+
+        One that export tried and that failed its gate is left out. A composition that export was not asked for has no
+        int8, whose ranges are of one composition alone.
+        """
+        tried = self._tried(composition)
+        return [
+            precision
+            for precision in PRECISIONS
+            if (precision in tried and tried[precision].passed)
+            or (precision in self.manifest.graphs and precision not in tried)
+        ]
+
+    def graph(self, precision: str = "fp32", composition: Composition | None = None) -> bytes:
+        """The ONNX graph of a precision, its weights left out.
+
+        Args:
+            precision: `"fp32"`, `"fp16"` or `"int8"`.
+            composition: what it is for; int8 is of one composition alone.
+
+        Raises:
+            PackageError: the package has no such graph.
+        """
+        return self.read(self._graph_file(precision, composition))
+
+    def identity(self, composition: Composition, precision: str = "fp32") -> dict[str, Any]:
+        """What makes this engine's network differ from any other: the contents that it is made of, never their names.
+
+        Returns:
+            The SHA-256 of the base, of the graph, and of each adapter with its weight, sorted; JSON can hold it.
+
+        Raises:
+            UsageError: the composition names an adapter that the package does not have.
+            PackageError: the package has no such graph.
+        """
+        composition.check_names(self.manifest.adapters)
+        files = self.manifest.files
+        parts = [(files[self.manifest.adapters[name].file], f"{weight:g}") for name, weight in composition.items]
+        return {
+            "base": files[self.manifest.base.file],
+            "adapters": sorted(parts),
+            "graph": files[self._graph_file(precision, composition)],
+        }
+
+    def _tried(self, composition: Composition) -> dict[Precision, PrecisionEntry]:
+        entry = self.manifest.compositions.get(composition.key)
+        return entry.precisions if entry else {}
+
+    def _graph_file(self, precision: str, composition: Composition | None) -> str:
+        tried = self._tried(composition).items() if composition is not None else ()
+        own = [(name, trial.graph) for name, trial in tried if trial.graph]
+        graphs: dict[str, str] = dict([*self.manifest.graphs.items(), *own])
+        if precision in graphs:
+            return graphs[precision]
+        there = ", ".join(graphs) or "none"
+        if composition is not None and precision == "int8":
             raise PackageError(
-                f"{self.path}: has no {precision} graph (it has {there or 'none'}); export the package again with it"
+                f"{self.path}: was not calibrated for {composition.key} (it has {there}); export it again with "
+                f"--precision int8 --compose {composition.key}"
             )
-        return self.read(self.manifest.graphs[precision])
+        raise PackageError(f"{self.path}: has no {precision} graph (it has {there}); export the package again with it")
 
     def adapter(self, name: str) -> Adapter:
         """One adapter's factors.

@@ -95,5 +95,5 @@ def test_export_of_the_zoo_needs_no_torch(tmp_path: Path) -> None:
         [sys.executable, "-c", script, str(tmp_path / "two.uir")], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["compositions"] == ["rain", "haze", "haze=0.5,rain=0.5"]
+    assert list(json.loads(done.stdout)["compositions"]) == ["rain", "haze", "haze=0.5,rain=0.5"]
     assert (tmp_path / "two.uir" / "manifest.json").is_file()

@@ -25,6 +25,7 @@ from uir.runtime.restorer import Restorer
 EditManifest = Callable[[Callable[[dict[str, Any]], None]], None]
 ReplaceFile = Callable[[str, bytes], None]
 RAIN = "adapters/rain.safetensors"
+INT8 = "compositions/rain/int8.onnx"
 
 
 def test_a_package_holds_what_its_manifest_says(shared_package: Path) -> None:
@@ -192,6 +193,112 @@ def test_an_adapters_name_that_no_key_can_carry_is_refused(
 def test_a_precision_that_was_not_exported_is_said(shared_package: Path) -> None:
     with pytest.raises(PackageError, match=r"has no int8 graph \(it has fp32\)"):
         Package(shared_package).graph("int8")
+
+
+def add_precisions(manifest: dict[str, Any], passed: bool = True) -> None:
+    """What export writes where rain was calibrated; its int8 graph is a copy of the float32 one."""
+    manifest["graphs"]["fp16"] = "graphs/fp32.onnx"
+    manifest["files"][INT8] = manifest["files"]["graphs/fp32.onnx"]
+    manifest["compositions"]["rain"] = {
+        "recommended": "int8" if passed else "fp16",
+        "precisions": {
+            "fp16": {"passed": True, "psnr": 66.5, "restoration": 0.0},
+            "int8": {
+                "passed": passed,
+                "psnr": 45.1,
+                "restoration": -0.11,
+                "graph": INT8,
+                "method": "entropy",
+                "returned": ["ending.weight"],
+            },
+        },
+    }
+
+
+@pytest.fixture
+def narrow(package: Path, edit_manifest: EditManifest) -> Path:
+    (package / INT8).parent.mkdir(parents=True)
+    shutil.copy(package / "graphs/fp32.onnx", package / INT8)
+    edit_manifest(add_precisions)
+    return package
+
+
+def test_precisions_are_those_that_passed(narrow: Path, edit_manifest: EditManifest) -> None:
+    rain, haze = Composition.parse("rain"), Composition.parse("haze")
+    package = Package(narrow)
+    package.verify()
+    assert package.precisions(rain) == ["int8", "fp16", "fp32"]
+    assert package.precisions(haze) == ["fp16", "fp32"]  # which was not calibrated
+    assert package.precisions(Composition.parse("rain=0.5")) == ["fp16", "fp32"]
+    assert package.manifest.compositions["rain"].precisions["int8"].returned == ["ending.weight"]
+    edit_manifest(lambda manifest: add_precisions(manifest, passed=False))
+    assert Package(narrow).precisions(rain) == ["fp16", "fp32"]
+    edit_manifest(lambda manifest: manifest["compositions"]["rain"]["precisions"]["fp16"].update(passed=False))
+    assert Package(narrow).precisions(rain) == ["fp32"]
+
+
+def test_a_package_without_narrow_precisions_has_float32(shared_package: Path) -> None:
+    assert Package(shared_package).precisions(Composition.parse("rain")) == ["fp32"]
+
+
+def test_int8_is_of_one_composition(narrow: Path) -> None:
+    package, rain = Package(narrow), Composition.parse("rain")
+    assert package.graph("int8", rain) == package.graph("fp32", rain) == package.graph()
+    with pytest.raises(PackageError, match=r"has no int8 graph \(it has fp32, fp16\)"):
+        package.graph("int8")
+    with pytest.raises(
+        PackageError, match=r"not calibrated for haze \(it has fp32, fp16\); .* --precision int8 --compose haze"
+    ):
+        package.graph("int8", Composition.parse("haze"))
+
+
+def test_identity_is_of_contents(narrow: Path, tmp_path: Path) -> None:
+    package = Package(narrow)
+    files = package.manifest.files
+    mix = Composition.parse("rain=0.25,haze=1")
+    identity = package.identity(mix)
+    assert identity == {
+        "base": files["base.safetensors"],
+        "adapters": sorted([(files["adapters/haze.safetensors"], "1"), (files[RAIN], "0.25")]),
+        "graph": files["graphs/fp32.onnx"],
+    }
+    assert Package(shutil.copytree(narrow, tmp_path / "copy.uir")).identity(mix) == identity
+    others = [package.identity(Composition.parse(text)) for text in ("rain=0.2501,haze=1", "rain=0.25", "haze", "base")]
+    assert not [other for other in others if other == identity]
+    assert package.identity(Composition.parse("rain"), "int8")["graph"] == files[INT8]
+    json.dumps(identity)
+    with pytest.raises(UsageError, match="rian: no such adapter"):
+        package.identity(Composition.parse("rian"))
+    with pytest.raises(PackageError, match="not calibrated for haze"):
+        package.identity(Composition.parse("haze"), "int8")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda m: m["files"].pop(INT8), f"names {INT8}, but has no hash of it"),
+        (lambda m: m["compositions"]["rain"]["precisions"]["int8"].update(graph="../x.onnx"), "has no hash of it"),
+        (lambda m: m["compositions"]["rain"]["precisions"]["int8"].pop("passed"), "`passed`"),
+        (lambda m: m["compositions"]["rain"]["precisions"]["int8"].update(returned="all"), "returned"),
+        (lambda m: m["compositions"]["rain"]["precisions"].update(int4={"passed": True, "psnr": 1}), "int4"),
+        (lambda m: m["compositions"]["rain"].update(recommended="fp8"), "fp8"),
+        (lambda m: m["graphs"].update(fp8="graphs/fp32.onnx"), "fp8"),
+        (lambda m: m["compositions"].update({"rain,,": {}}), "composition 'rain,,'"),
+        (lambda m: m.update(compositions=["rain"]), "compositions"),
+    ],
+)
+def test_damaged_precisions_are_refused(
+    narrow: Path, edit_manifest: EditManifest, change: Callable[[dict[str, Any]], object], words: str
+) -> None:
+    edit_manifest(change)
+    with pytest.raises(PackageError, match=re.escape(words)):
+        Package(narrow)
+
+
+def test_a_changed_graph_of_a_composition_is_found(narrow: Path) -> None:
+    (narrow / INT8).write_bytes((narrow / INT8).read_bytes()[:-1])
+    with pytest.raises(PackageError, match="is not the file that was exported"):
+        Package(narrow).graph("int8", Composition.parse("rain"))
 
 
 def test_an_unknown_adapter_is_answered_with_near_names(shared_package: Path) -> None:

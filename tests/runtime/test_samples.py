@@ -82,10 +82,11 @@ def test_grey_and_16_bit_photos_become_rgb(tmp_path: Path) -> None:
     assert np.array_equal(read_frame(write(tmp_path / "deep.png", deep)), (deep // 257).astype(np.uint8))
 
 
-def test_a_video_is_sampled_from_its_beginning_to_its_end(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("count", [3, 6])  # far enough apart to be sought, and near enough to be read on
+def test_a_video_is_sampled_from_its_beginning_to_its_end(count: int, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        pieces = sample_frames(BUNNY, 6, 8, side=10_000)
-    assert len(pieces) == 6
+        pieces = sample_frames(BUNNY, count, 8, side=10_000)
+    assert len(pieces) == count
     assert {piece.shape for piece in pieces} == {(360, 640, 3)}
     differences = [np.abs(a.astype(int) - b).mean() for i, a in enumerate(pieces) for b in pieces[:i]]
     assert min(differences) > 0.5
@@ -117,10 +118,10 @@ def test_a_video_whose_sound_is_longer_gives_what_frames_it_has(tmp_path: Path) 
             frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 40 * number, np.uint8), format="rgb24")
             output.mux(video.encode(frame))
         output.mux(video.encode(None))
-        silence = av.AudioFrame.from_ndarray(np.zeros((1, 8000 * 5), np.int16), format="s16", layout="mono")
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 8000 * 60), np.int16), format="s16", layout="mono")
         silence.rate = 8000
         output.mux(sound.encode(silence))
-    assert (VideoInfo.read(path).duration or 0) > 4
+    assert (VideoInfo.read(path).duration or 0) > 50
     assert len(sample_frames(path, 6, 16)) == 1
 
 
