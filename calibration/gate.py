@@ -10,6 +10,7 @@ from onnx import ModelProto
 
 from uir.calibration.frames import Frames
 from uir.calibration.simulate import simulated
+from uir.runtime.calibrate import INT8_PSNR
 from uir.runtime.errors import PackageError
 from uir.runtime.merge import fill_graph
 from uir.runtime.quantize import Frame, Network, mean_error, open_session, run_session, squared_error
@@ -22,10 +23,6 @@ INT8_LOSS = 0.2
 
 INT8_LARGEST_LOSS = 0.4
 """dB of restoration that int8 may cost any one composition."""
-
-INT8_PSNR = 45.0
-"""dB that int8 keeps against float32 where no truth is known. An error of its own that far below the picture costs a
-restoration of 32 dB `10 log10(1 + 10^-1.3) = 0.2` dB."""
 
 IDENTICAL = 100.0  # dB, for frames that do not differ at all
 

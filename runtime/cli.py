@@ -21,17 +21,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from uir.runtime.backends.devices import DEVICES
 from uir.runtime.composition import Composition
 from uir.runtime.console import run_command
+from uir.runtime.engine_commands import COMMANDS, build_engines, clear_engines, list_engines
 from uir.runtime.errors import UirError, UsageError
 from uir.runtime.images import is_image, process_image
 from uir.runtime.inputs import collect_all, pair_outputs
-from uir.runtime.package import DEFAULT_PACKAGE, Package
+from uir.runtime.package import DEFAULT_PACKAGE, PRECISIONS, Package
 from uir.runtime.restorer import DEFAULT_MEMORY_LIMIT, Restorer
-from uir.runtime.video import VideoOptions, process_video
+from uir.runtime.video import FrameProcess, VideoOptions, process_video
 from uir.runtime.video.encoders import PRESETS
 
 MIB = 2**20
@@ -42,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(
         prog="uir-run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("input", nargs="+", metavar="INPUT", help="videos, images, folders or quoted patterns")
+    options.add_argument("input", nargs="*", metavar="INPUT", help="videos, images, folders or quoted patterns")
     options.add_argument("-o", "--output", help="a file, or a folder for several inputs (a single one: FOLDER/)")
     options.add_argument("--overwrite", action="store_true", help="replace what stands there already")
     options.add_argument("--json", action="store_true", help="print what was done as JSON")
@@ -58,11 +61,30 @@ def parser() -> argparse.ArgumentParser:
         "--device", choices=DEVICES, help="default: $UIR_DEVICE, or else auto: the first that can be used"
     )
     restoring.add_argument(
+        "--precision",
+        choices=("auto", *PRECISIONS),
+        default="auto",
+        help="default: auto, the fastest that the device runs and that passed the package's gate",
+    )
+    restoring.add_argument(
+        "--calibrate",
+        metavar="PATH",
+        help="first find int8 ranges for the mix on this video, photo or folder, and keep them in the package",
+    )
+    restoring.add_argument(
         "--memory-limit",
         type=int,
         default=DEFAULT_MEMORY_LIMIT // MIB,
         metavar="MIB",
         help="for the network's activations; larger frames are restored in tiles (default: %(default)s)",
+    )
+
+    engines = options.add_argument_group("engines")
+    engines.add_argument(
+        "--engines", choices=COMMANDS, help="list or clear the engines on disk, or build the package's ahead of time"
+    )
+    engines.add_argument(
+        "--size", type=_size, metavar="WxH", help="with --engines build: the size of the frames to come"
     )
 
     video = options.add_argument_group("video")
@@ -86,8 +108,20 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Restore what was asked for; 1 if any of several inputs failed."""
     options = parser().parse_args(arguments)
+    if bool(options.engines) == bool(options.input or options.calibrate):
+        raise UsageError("name what to restore, or say --engines list, clear or build; uir-run --help says more")
+    if options.size and options.engines != "build":
+        raise UsageError("--size goes with --engines build: videos say their size themselves")
     if options.memory_limit < 1:
         raise UsageError(f"--memory-limit {options.memory_limit}: must be at least 1 MiB")
+    if options.engines:
+        _run_engines(options)
+        return 0
+    package = None
+    if options.calibrate:
+        package = _calibrated(options)
+        if not options.input:
+            return 0
     video = VideoOptions(
         options.codec, options.quality, options.preset, options.compare, options.start, options.duration
     )
@@ -97,12 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         None if output is None else Path(output),
         into_folder=any(Path(name).is_dir() for name in options.input) or (output or "").endswith(("/", os.sep)),
     )
-    restorer = Restorer(
-        Package(options.package),
-        _composition(options),
-        device=options.device,
-        memory_limit=options.memory_limit * MIB,
-    )
+    restorer = _restorer(options, package)
     reports, failed = [], False
     files = tqdm(pairs, unit="file", delay=2, disable=len(pairs) == 1 or not sys.stderr.isatty())
     for source, destination in files:
@@ -123,6 +152,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(failed)
 
 
+def _size(text: str) -> tuple[int, int]:
+    """`1920x1080` to height and width."""
+    width, _, height = text.partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"{text!r}: write it as WIDTHxHEIGHT, such as 1920x1080")
+    return int(height), int(width)
+
+
+def _calibrated(options: argparse.Namespace) -> Package:
+    """The package, calibrated for the composition that was asked for."""
+    from uir.runtime.calibrate import calibrate  # ONNX Runtime's and the graph's tools, needed here alone
+
+    package = Package(options.package)
+    composition = _composition(options) or Composition.parse(package.manifest.default)
+    entry = calibrate(package, composition, options.calibrate)
+    verdict = "passed" if entry.passed else "did not pass, and is not used"
+    said = f"{composition.key}: int8 keeps {entry.psnr:.1f} dB against float32 on {options.calibrate}: {verdict}"
+    print(f"uir-run: {said}", file=sys.stderr)
+    return package
+
+
+def _restorer(options: argparse.Namespace, package: Package | None = None) -> Restorer:
+    return Restorer(
+        package or Package(options.package),
+        _composition(options),
+        device=options.device,
+        precision=None if options.precision == "auto" else options.precision,
+        memory_limit=options.memory_limit * MIB,
+    )
+
+
+def _run_engines(options: argparse.Namespace) -> None:
+    if options.engines == "list":
+        list_engines(as_json=options.json)
+    elif options.engines == "clear":
+        clear_engines(as_json=options.json)
+    else:
+        restorer = _restorer(options)
+        chosen = _composition(options)
+        listed = [Composition.parse(key) for key in restorer.package.manifest.compositions]
+        build_engines(restorer, [chosen] if chosen else listed, options.size, as_json=options.json)
+
+
 def _composition(options: argparse.Namespace) -> Composition | None:
     if options.adapters:
         return Composition.equal_mix(name.strip() for name in options.adapters.split(",") if name.strip())
@@ -138,6 +210,7 @@ def _restore(
         "output": str(destination),
         "composition": restorer.composition.key,
         "engine": restorer.describe(),
+        "precision": restorer.precision,
     }
     if is_image(source):
         started = time.perf_counter()
@@ -148,12 +221,26 @@ def _restore(
     result = process_video(
         source,
         destination,
-        lambda frame, _seconds: restorer(frame),
+        _expecting(restorer),
         video,
         overwrite=options.overwrite,
         label=lambda: restorer.composition.key,
     )
     return {**report, "frames": result.frames, "seconds": result.seconds, "stages": asdict(result.times)}
+
+
+def _expecting(restorer: Restorer) -> FrameProcess:
+    """The restorer for one video: its first frame says what size all of them have."""
+    told = False
+
+    def restore(frame: NDArray[np.uint8], _seconds: float) -> NDArray[np.uint8]:
+        nonlocal told
+        if not told:
+            told = True
+            restorer.expect(*frame.shape[:2])
+        return restorer(frame)
+
+    return restore
 
 
 def _sentence(report: dict[str, Any]) -> str:

@@ -9,13 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
-from uir.runtime.composition import DECIMALS
 from uir.runtime.errors import UsageError
-
-
-def decimal(weight: float) -> str:
-    """An adapter's weight as an `EngineKey` has it: with as many decimals as tell two compositions apart."""
-    return f"{weight:.{DECIMALS}f}"
 
 
 @dataclass(frozen=True)
@@ -24,7 +18,7 @@ class EngineKey:
 
     The canonical form is JSON in UTF-8 with no spaces and every object's keys sorted by code point, so that the order
     in which a mapping was filled says nothing. Lists keep their order. Numbers are integers of 64 bits: a float has
-    many texts, so a weight goes in as the text that `decimal` gives. Contents go in by their hash, and never by their
+    many texts, so a weight goes in as text. Contents go in by their hash, and never by their
     path, which would make two engines of one model, or one of two.
 
     Args:

@@ -17,11 +17,11 @@ from uir.runtime.backends import Engine, Shapes
 from uir.runtime.backends.devices import open_backend
 from uir.runtime.composition import Composition
 from uir.runtime.disk_cache import DiskCache, default_folder
-from uir.runtime.engine_key import EngineKey, decimal
+from uir.runtime.engine_key import EngineKey
 from uir.runtime.engines import EngineCache, Recipe
 from uir.runtime.errors import FrameError, UsageError
 from uir.runtime.merge import fill_graph, merge_package
-from uir.runtime.package import Package
+from uir.runtime.package import PRECISIONS, Package, Precision
 from uir.runtime.tiles import Grid, plan, restore_tiled
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ class _Active:
     """What frames are restored with; replaced as a whole, so that a frame never sees half a switch."""
 
     composition: Composition
+    precision: Precision
     engine: Engine
     size: tuple[int, int] | None
     """Height and width of the frames that the engine is for; None for all."""
@@ -56,6 +57,7 @@ class Restorer:
         composition: `"rain"`, `"haze=0.4,rain=0.6"`, a mapping of weights or a `Composition`; None is the package's
             default.
         device: one of `uir.runtime.backends.devices.DEVICES`; None is `$UIR_DEVICE`, or else `"auto"`.
+        precision: `"fp32"`, `"fp16"` or `"int8"`; None is the fastest that the device runs and that passed its gate.
         memory_limit: bytes that the network's activations may take in one call; larger frames are restored in tiles.
 
     Raises:
@@ -71,18 +73,24 @@ class Restorer:
         composition: str | Mapping[str, float] | Composition | None = None,
         *,
         device: str | None = None,
+        precision: Precision | None = None,
         memory_limit: int = DEFAULT_MEMORY_LIMIT,
     ) -> None:
         self.package = package if isinstance(package, Package) else Package(package)
-        self._backend = open_backend(device or os.environ.get("UIR_DEVICE") or "auto")
+        if precision not in (None, *PRECISIONS):
+            raise UsageError(f"{precision}: no such precision; there are {', '.join(PRECISIONS)}")
+        self._asked = precision
+        chosen = device or os.environ.get("UIR_DEVICE") or "auto"
+        self._backend = open_backend(chosen, exact=precision == "fp32")
         self._frame = self.package.manifest.frame
         self._max_pixels = int(memory_limit / self._frame.bytes_per_pixel)
         self._engines = EngineCache(self._backend, DiskCache(default_folder()) if self._backend.durable else None)
         self._size: tuple[int, int] | None = None
         self._warned = False
+        self._told: set[Composition] = set()
         wanted = self.package.manifest.default if composition is None else composition
         first = _composition(wanted)
-        self._active = _Active(first, self._engines.get(self._recipe(first, None)), None)
+        self._active = self._activate(first, None)
 
     @property
     def composition(self) -> Composition:
@@ -90,9 +98,19 @@ class Restorer:
         return self._active.composition
 
     @property
+    def precision(self) -> Precision:
+        """The precision that the next frame is restored in."""
+        return self._active.precision
+
+    @property
     def adapters(self) -> list[str]:
         """The names of the package's adapters."""
         return sorted(self.package.manifest.adapters)
+
+    @property
+    def durable(self) -> bool:
+        """Whether this device's engines are kept on disk."""
+        return self._backend.durable
 
     def describe(self) -> str:
         """The backend, its version and its device, in a few words."""
@@ -110,8 +128,7 @@ class Restorer:
             UsageError: an unknown adapter, or a malformed composition. The restorer keeps the composition that it had.
         """
         wanted = _composition(composition)
-        engine = self._engines.get(self._recipe(wanted, self._size))
-        self._active = _Active(wanted, engine, self._size)
+        self._active = self._activate(wanted, self._size)
         return wanted
 
     def expect(self, height: int, width: int) -> None:
@@ -142,7 +159,7 @@ class Restorer:
         size = active.size
         engine = active.engine
         if size not in (None, frames.shape[1:3]):
-            size, engine = None, self._engines.get(self._recipe(active.composition, None))
+            size, engine = None, self._activate(active.composition, None).engine
         restored = self._restore(frames, engine, size)
         return restored if frame.ndim == 4 else restored[0]
 
@@ -199,24 +216,44 @@ class Restorer:
         usual = tuple(min(longest, length + -length % multiple) for length in USUAL)
         return Shapes((1, multiple, multiple), (1, usual[0], usual[1]), (1, longest, longest))
 
-    def _recipe(self, composition: Composition, size: tuple[int, int] | None) -> Recipe:
-        composition.check_names(self.package.manifest.adapters)
+    def _activate(self, composition: Composition, size: tuple[int, int] | None) -> _Active:
+        precision = self._precision(composition)
+        return _Active(composition, precision, self._engines.get(self._recipe(composition, precision, size)), size)
+
+    def _precision(self, composition: Composition) -> Precision:
+        """The asked precision if the composition has it, or the next exacter one; the fastest where none was asked."""
+        there = self.package.precisions(composition)
+        if self._asked is None:
+            return next((precision for precision in self._backend.preferred if precision in there), "fp32")
+        if self._asked in there:
+            return self._asked
+        instead = next(each for each in PRECISIONS[PRECISIONS.index(self._asked) :] if each in there)
+        if composition not in self._told:
+            self._told.add(composition)
+            log.warning("%s: %s; %s is used instead", composition.key, self._missing(composition), instead)
+        return instead
+
+    def _missing(self, composition: Composition) -> str:
+        """Why the asked precision is not there."""
+        if composition.key in self.package.manifest.compositions:
+            return f"{self._asked} did not pass its gate, or was not exported"
+        if self._asked == "int8":
+            return "the package has no int8 ranges for this mix (uir-run --calibrate finds them)"
+        return f"the package has no {self._asked}"
+
+    def _recipe(self, composition: Composition, precision: Precision, size: tuple[int, int] | None) -> Recipe:
         shapes = self._shapes(size)
-        manifest = self.package.manifest
-        about = {
-            "base": manifest.files[manifest.base.file],
-            "graph": manifest.files[manifest.graphs["fp32"]],
-            "adapters": [
-                [manifest.files[manifest.adapters[name].file], decimal(weight)] for name, weight in composition.items
-            ],
-            "precision": "fp32",
+        key = {
+            **self.package.identity(composition, precision),
+            "precision": precision,
             "shapes": shapes and [list(shape) for shape in (shapes.smallest, shapes.usual, shapes.largest)],
             "backend": self._backend.identity(),
         }
-        return Recipe(EngineKey(about), lambda: self._model(composition), shapes)
+        return Recipe(EngineKey(key), lambda: self._model(composition, precision), shapes)
 
-    def _model(self, composition: Composition) -> bytes:
-        return bytes(fill_graph(self.package.graph(), merge_package(self.package, composition)).SerializeToString())
+    def _model(self, composition: Composition, precision: Precision) -> bytes:
+        graph = self.package.graph(precision, composition)
+        return bytes(fill_graph(graph, merge_package(self.package, composition)).SerializeToString())
 
 
 def _composition(value: str | Mapping[str, float] | Composition) -> Composition:

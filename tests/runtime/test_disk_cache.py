@@ -20,9 +20,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uir.runtime.composition import Composition
 from uir.runtime.disk_cache import DiskCache, default_folder
-from uir.runtime.engine_key import EngineKey, decimal
+from uir.runtime.engine_key import EngineKey
 from uir.runtime.errors import UsageError
 
 CONTENT = b"an engine's own bytes " * 50
@@ -87,15 +86,6 @@ def test_a_key_knows_no_order_of_names_and_every_value(parts: dict[str, Any], va
     changed = {**parts, "d": value}
     assert EngineKey(changed).digest != key.digest
     assert EngineKey({**parts, "d": [value]}).digest != EngineKey(changed).digest
-
-
-def test_a_weight_is_text_with_the_decimals_of_a_composition() -> None:
-    assert [decimal(weight) for weight in (1, 0.4, 0.1 + 0.2, 0.30004, 100)] == [
-        *("1.0000", "0.4000", "0.3000", "0.3000", "100.0000")
-    ]
-    for one, other in [(0.3, 0.1 + 0.2), (0.3, 0.3001), (0.3, 0.30004)]:
-        same = Composition.of({"rain": one}) == Composition.of({"rain": other})
-        assert (decimal(one) == decimal(other)) is same
 
 
 @pytest.mark.parametrize(

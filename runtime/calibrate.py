@@ -1,0 +1,78 @@
+"""`uir-run --calibrate`: int8 for a mix that the package was not exported with, found on the device itself."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import Path
+
+import msgspec
+
+from uir.runtime.atomic import atomic_output
+from uir.runtime.composition import Composition
+from uir.runtime.errors import OutputError
+from uir.runtime.merge import merge_package
+from uir.runtime.package import MANIFEST, CompositionEntry, Package, Precision, PrecisionEntry
+from uir.runtime.quantize import Network, mean_error, quantize
+from uir.runtime.samples import sample_frames
+
+FRAMES = 24  # half of them to calibrate on, half to judge by
+
+INT8_PSNR = 45.0
+"""dB that int8 keeps against float32 where no truth is known. An error of its own that far below the picture costs a
+restoration of 32 dB `10 log10(1 + 10^-1.3) = 0.2` dB."""
+
+
+def calibrate(package: Package, composition: Composition, footage: str | Path) -> PrecisionEntry:
+    """Find a composition's int8 ranges on footage, judge them on other frames of it, and keep them in the package.
+
+    Args:
+        footage: a photo, a video or a folder of them, as they come to be restored.
+
+    Returns:
+        What it came to. int8 that did not pass is kept as such, and is not used.
+
+    Raises:
+        UsageError: the composition names an adapter that the package does not have.
+        MissingFileError, MediaError: the footage cannot be read.
+        PackageError: the package is damaged, or its network gives NaN.
+        OutputError: the package cannot be written to.
+    """
+    weights = merge_package(package, composition)
+    frames = sample_frames(footage, FRAMES, package.manifest.frame.multiple_of)
+    network = Network(package.graph(), weights)
+    graph = quantize(network.graph, weights, frames[::2])
+    judged = frames[1::2] or frames
+    error = mean_error(network.run(graph, judged), network.run(network.graph, judged))
+    psnr = 100.0 if not error else min(100.0, 10 * math.log10(255**2 / error))
+    file = f"compositions/{composition.key}/int8.onnx"
+    entry = PrecisionEntry(passed=psnr >= INT8_PSNR, psnr=psnr, restoration=None, graph=file)
+    _keep(package, composition, entry, file, graph)
+    return entry
+
+
+def _keep(package: Package, composition: Composition, entry: PrecisionEntry, file: str, graph: bytes) -> None:
+    """Write the graph, and then the manifest that names it: whatever happens in between, the package stays whole."""
+    path = package.path / file
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{path.parent}: cannot be written: {error.strerror}; the package keeps its ranges"
+        ) from error
+    with atomic_output(path, overwrite=True) as temporary:
+        temporary.write_bytes(graph)
+    listed = package.manifest.compositions.get(composition.key, CompositionEntry(recommended="fp32", precisions={}))
+    tried = {**listed.precisions, "int8": entry}
+    recommended: Precision = "int8" if entry.passed else "fp16" if listed.recommended != "fp32" else "fp32"
+    manifest = msgspec.structs.replace(
+        package.manifest,
+        compositions={
+            **package.manifest.compositions,
+            composition.key: CompositionEntry(recommended=recommended, precisions=tried),
+        },
+        files={**package.manifest.files, file: hashlib.sha256(graph).hexdigest()},
+    )
+    with atomic_output(package.path / MANIFEST, overwrite=True) as temporary:
+        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+    package.manifest = manifest

@@ -1,0 +1,87 @@
+"""`uir-run --engines`: what is in the engine cache, emptying it, filling it ahead of time."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from tqdm import tqdm
+
+from uir.runtime.composition import Composition
+from uir.runtime.disk_cache import DiskCache, Entry, default_folder
+from uir.runtime.restorer import Restorer
+
+COMMANDS = ("list", "clear", "build")
+
+
+def list_engines(*, as_json: bool) -> None:
+    """Print every engine on disk, the longest unused first."""
+    folder = default_folder()
+    entries = DiskCache(folder).entries()
+    if as_json:
+        found = [_plain(entry) for entry in entries]
+        print(json.dumps({"folder": str(folder), "engines": found}, indent=2))
+        return
+    for entry in entries:
+        print(_line(entry))
+    print(f"{folder}: {len(entries)} engines, {sum(entry.size for entry in entries) / 1e6:.1f} MB")
+
+
+def clear_engines(*, as_json: bool) -> None:
+    """Remove every engine from the disk."""
+    folder = default_folder()
+    count, size = DiskCache(folder).clear()
+    if as_json:
+        print(json.dumps({"folder": str(folder), "removed": count, "bytes": size}))
+    else:
+        print(f"{folder}: {count} engines removed, {size / 1e6:.1f} MB")
+
+
+def build_engines(
+    restorer: Restorer, compositions: Iterable[Composition], size: tuple[int, int] | None, *, as_json: bool
+) -> None:
+    """Build engines ahead of time, so that the first frame need not wait.
+
+    Args:
+        size: height and width of the frames to come; None for frames of all sizes.
+
+    Raises:
+        BackendError: an engine cannot be built.
+    """
+    done = []
+    for composition in tqdm(list(compositions), unit="engine", delay=2, disable=None):
+        began = time.perf_counter()
+        restorer.compose(composition)
+        if size is not None:
+            restorer.expect(*size)
+        done.append(
+            {
+                "composition": composition.key,
+                "precision": restorer.precision,
+                "seconds": round(time.perf_counter() - began, 3),
+            }
+        )
+    if as_json:
+        print(json.dumps({"device": restorer.describe(), "engines": done}, indent=2))
+        return
+    for each in done:
+        print(f"{each['composition']} in {each['precision']}: {each['seconds']:.1f} s")
+    kept = "" if restorer.durable else "; it makes engines in no time, and keeps none on disk"
+    print(f"{restorer.describe()}{kept}")
+
+
+def _plain(entry: Entry) -> dict[str, Any]:
+    return {"digest": entry.digest, "bytes": entry.size, "last_used": entry.last_used, "about": entry.about}
+
+
+def _line(entry: Entry) -> str:
+    about = entry.about
+    backend = about.get("backend") or {}
+    shapes = about.get("shapes")
+    size = "any size" if not shapes or shapes[0] != shapes[-1] else f"{shapes[0][2]}x{shapes[0][1]}"
+    mix = "+".join(weight for _, weight in about.get("adapters", [])) or "base"
+    used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.last_used))
+    words = (backend.get("backend", "unknown"), about.get("precision", "unknown"), size, f"weights {mix}")
+    return f"{entry.digest[:12]}  {entry.size / 1e6:7.1f} MB  {used}  {', '.join(words)}"
