@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
+from uir.runtime.backends import Shapes
 from uir.runtime.merge import fill_graph
 from uir.runtime.qdq import products
 from uir.runtime.quantize import METHODS, Network, mean_error, ranges
@@ -83,3 +84,22 @@ def test_a_frame_of_any_size_fits_a_typed_graph(network: Network, frames: list[N
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     for shape in ((1, 16, 24, 3), (2, 8, 8, 3)):
         assert session.run(None, {"frame": np.zeros(shape, np.uint8)})[0].shape == shape
+
+
+@pytest.mark.rtx
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_tensorrt_builds_the_same_graph(network: Network, frames: list[NDArray[np.uint8]], precision: str) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    from uir.runtime.backends.tensorrt.bindings import load_bindings
+    from uir.runtime.backends.tensorrt.build import build_plan
+    from uir.runtime.backends.tensorrt.log import Log
+    from uir.runtime.backends.tensorrt.options import BuildOptions
+
+    graph = network.graph if precision == "fp32" else float16_graph(network.graph)
+    if precision == "int8":
+        graph = network.int8(ranges(network.histograms(frames), "minmax"))
+    bindings = load_bindings("tensorrt-rtx")
+    options = BuildOptions(compute_capabilities=("8.6",))
+    model = fill_graph(graph, network.weights).SerializeToString()
+    shapes = Shapes((1, 16, 16), (1, 32, 48), (2, 64, 64))
+    assert build_plan(bindings, Log(bindings.module), model, shapes, options, device=None)
