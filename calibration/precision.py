@@ -12,7 +12,7 @@ from uir.runtime.qdq import products
 from uir.runtime.quantize import Frame, Network, best_method, mean_error, ranges
 from uir.runtime.typed import float16_graph
 
-SENSITIVITY_FRAMES = 4
+SENSITIVITY_FRAMES = 3
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,10 @@ def _try_int8(network: Network, frames: Frames, judge: Judge, stage: Callable[[s
     if best.cost is None or best.cost.holds(INT8_LOSS):
         return best
     stage("int8, layer by layer")
-    order = sensitivity(network, chosen, frames.calibration[:SENSITIVITY_FRAMES])
+    few = frames.calibration[
+        :: len(frames.calibration) // SENSITIVITY_FRAMES + 1
+    ]  # of other photos, and other severities
+    order = sensitivity(network, chosen, few)
     too_few, enough = 0, len(order) // 2
     best = trial(order[:enough])
     while enough - too_few > 1 and best.cost is not None and best.cost.holds(INT8_LOSS):

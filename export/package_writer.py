@@ -14,7 +14,7 @@ import onnx
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from uir.calibration.precision import Trials, recommended
+from uir.calibration.precision import Trial, Trials, recommended
 from uir.runtime.atomic import atomic_output
 from uir.runtime.composition import Composition
 from uir.runtime.errors import OutputError
@@ -150,20 +150,22 @@ def _own_graph(composition: Composition, precision: Precision) -> str:
 
 
 def _composition_entry(composition: Composition, trials: Trials) -> CompositionEntry:
-    entries = {
-        precision: PrecisionEntry(
-            passed=trial.passed,
-            psnr=None if trial.cost is None else round(trial.cost.psnr, 2),
-            restoration=None
-            if trial.cost is None or trial.cost.restoration is None
-            else round(trial.cost.restoration, 3),
-            graph=_own_graph(composition, precision) if trial.graph else None,
-            method=trial.method,
-            returned=list(trial.returned),
-        )
-        for precision, trial in trials.items()
-    }
-    return CompositionEntry(recommended=recommended(trials), precisions=entries)
+    return CompositionEntry(
+        recommended=recommended(trials),
+        precisions={precision: _precision_entry(composition, precision, trial) for precision, trial in trials.items()},
+    )
+
+
+def _precision_entry(composition: Composition, precision: Precision, trial: Trial) -> PrecisionEntry:
+    restoration = trial.cost.restoration if trial.cost else None
+    return PrecisionEntry(
+        passed=trial.passed,
+        psnr=round(trial.cost.psnr, 2) if trial.cost else None,
+        restoration=None if restoration is None else round(restoration, 3) + 0.0,  # no minus zero
+        graph=_own_graph(composition, precision) if trial.graph else None,
+        method=trial.method,
+        returned=list(trial.returned),
+    )
 
 
 def stand_alone_model(

@@ -82,7 +82,7 @@ def table(compositions: Mapping[str, CompositionEntry]) -> str:
                 key,
                 precision,
                 "too large" if tried.psnr is None else f"{tried.psnr:.1f} dB",
-                "unknown" if tried.restoration is None else f"{tried.restoration:+.2f} dB",
+                "unknown" if tried.restoration is None else f"{round(tried.restoration, 2) + 0.0:+.2f} dB",
                 "recommended" if precision == entry.recommended else "passed" if tried.passed else "FAILED",
                 _remark(tried),
             )
