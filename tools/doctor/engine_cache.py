@@ -1,0 +1,66 @@
+"""The cache of engines, as it lies on disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from uir.runtime.disk_cache import DEFAULT_BUDGET, DiskCache, default_folder
+
+
+@dataclass(frozen=True)
+class CacheState:
+    """A cache of engines.
+
+    Attributes:
+        engines: how many are kept.
+        size, budget: bytes that they take, and that they may take.
+        free: bytes that its disk has left; None where that cannot be told.
+        writable: whether engines can be kept there.
+        failure: why they cannot, if so.
+    """
+
+    folder: str
+    engines: int
+    size: int
+    budget: int
+    free: int | None
+    writable: bool
+    failure: str | None
+
+    @classmethod
+    def here(cls) -> CacheState:
+        """The cache that engines of this user are kept in. Nothing is made or changed."""
+        folder = default_folder()
+        entries = DiskCache(folder).entries()
+        free = failure = None
+        try:
+            there = _existing(folder)
+            free = shutil.disk_usage(there).free
+            with tempfile.TemporaryFile(dir=there):
+                pass
+        except OSError as error:
+            failure = error.strerror or str(error)
+        size = sum(entry.size for entry in entries)
+        return cls(str(folder), len(entries), size, DEFAULT_BUDGET, free, failure is None, failure)
+
+
+def _existing(folder: Path) -> Path:
+    """The folder itself, or the nearest one above it that is there.
+
+    Raises:
+        OSError: something else is in the way.
+    """
+    for path in (folder, *folder.absolute().parents):
+        try:
+            path.stat()
+        except FileNotFoundError:
+            continue
+        if not path.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        return path
+    return folder
