@@ -24,6 +24,16 @@ from uir.runtime.typed import int8_graph
 
 Frame = NDArray[np.uint8]
 
+IDENTICAL = 100.0  # dB, for frames that do not differ at all
+
+INT8_PSNR = 45.0
+"""dB that int8 keeps against float32 where no truth is known. An error of its own that far below the picture costs a
+restoration of 32 dB `10 log10(1 + 10^-1.3) = 0.2` dB."""
+
+INT8_BELOW_CHANGE = 25.0
+"""dB that int8's error lies below the change that the network makes, where that asks for less than `INT8_PSNR`: what
+undoes a heavy degradation is far from the truth itself."""
+
 BINS = 4096
 PERCENTILE = 0.9999
 _STEP = 16  # bins between two thresholds that entropy tries
@@ -191,6 +201,21 @@ def squared_error(one: Frame, other: Frame) -> float:
 def mean_error(some: Iterable[Frame], others: Iterable[Frame]) -> float:
     """The mean `squared_error` of frames and as many others."""
     return float(np.mean([squared_error(one, other) for one, other in zip(some, others, strict=True)]))
+
+
+def psnr(error: float) -> float:
+    """A mean squared error in codes of 8 bits as a PSNR in dB, at most 100."""
+    return min(IDENTICAL, 10 * float(np.log10(255**2 / max(error, 1e-9))))
+
+
+def enough_psnr(frames: Iterable[Frame], restored: Iterable[Frame]) -> float:
+    """The dB that int8 has to keep against float32 where no truth is known.
+
+    Args:
+        frames: as they came.
+        restored: as the float32 network restored them.
+    """
+    return min(INT8_PSNR, psnr(mean_error(frames, restored)) + INT8_BELOW_CHANGE)
 
 
 def open_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:

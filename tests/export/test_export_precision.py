@@ -149,7 +149,7 @@ def test_an_unknown_degradation_is_calibrated_by_footage_alone(
     eight = Package(output).manifest.compositions["fog"].precisions["int8"]
     assert eight.restoration is None
     assert eight.psnr is not None
-    assert eight.passed == (eight.psnr >= 45)
+    assert eight.passed
     assert re.search(r"fog +int8 .* unknown ", capsys.readouterr().out)
 
 
