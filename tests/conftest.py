@@ -90,6 +90,7 @@ def training_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rng = np.random.default_rng(number)
         factors = {weight: random_factors(shape, RANK, rng) for weight, shape in shapes.items()}
         write_peft(run / name, factors, shapes, rank=RANK, alpha=1.0, base_model="base.safetensors")
+    (run / "log.jsonl").write_text('{"step": 500, "psnr": {"rain": 25.5, "haze+rain": 20.1}}\n')
     command = [
         "uir-train",
         "base",

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -29,6 +30,7 @@ from uir.runtime.atomic import atomic_output
 from uir.runtime.console import run_command
 from uir.runtime.errors import AdapterError, BaseModelError
 from uir.tools.bench.report import Table
+from uir.tools.train.loop import LOG
 
 FOLDERS = re.compile(r"(^|=)/(?:[^/]+/)*")
 """The folders of an absolute path: they are the trainer's own, and mean nothing to the zoo's users."""
@@ -90,6 +92,7 @@ def publish(run: Path, zoo: Path, name: str) -> list[Rounding]:
     base = load_base(run / "base.safetensors")
     record = json.loads((run / "record.json").read_text())
     record["command"] = [FOLDERS.sub(r"\1", word) for word in record["command"]]
+    record["log"] = _log(run / LOG)
     zoo.mkdir(parents=True, exist_ok=True)
     # Both at once: adapters of another base would not fit this one.
     with (
@@ -107,6 +110,13 @@ def publish(run: Path, zoo: Path, name: str) -> list[Rounding]:
         (new_base / "base.json").write_bytes(msgspec.json.format(msgspec.json.encode(about), indent=2) + b"\n")
     (zoo / "record.json").write_text(json.dumps(record, indent=2) + "\n")
     return roundings
+
+
+def _log(file: Path) -> list[dict[str, Any]]:
+    """How the run went: for each adapter alone, the PSNR on what it was learning from, every 500 steps."""
+    lines = file.read_text().splitlines() if file.exists() else []
+    steps = [json.loads(line) for line in lines]
+    return [{**step, "psnr": {key: psnr for key, psnr in step["psnr"].items() if "+" not in key}} for step in steps]
 
 
 def _publish_base(source: Path, destination: Path) -> Rounding:

@@ -151,3 +151,4 @@ def test_the_record_is_the_runs(published: Published) -> None:
     before, after = (json.loads((folder / "record.json").read_text()) for folder in (published.run, published.zoo))
     assert after["seed"] == before["seed"]
     assert after["command"][3] == "photos"  # its folder was the trainer's
+    assert after["log"] == [{"step": 500, "psnr": {"rain": 25.5}}]  # mixes are left out

@@ -23,6 +23,7 @@ from uir.tools.train.data import Batch, DegradedPatches
 from uir.tools.train.lora import Mix, updates
 
 CHECKPOINT_SECONDS = 60.0
+LOG = "log.jsonl"
 FLOOR = 1e-3  # of the squared error in the logarithm: without it clean patches, nearly right, outweigh all others
 LOSS_SCALE = 0.1  # keeps the gradients' norm below what is clipped
 DECIBELS = -10 / math.log(10)  # times the natural logarithm of the squared error
@@ -93,7 +94,7 @@ def train(
         prefetch_factor=8 if workers else None,
         worker_init_fn=_one_thread,
     )
-    saved, scores = time.monotonic(), _Progress(run / "log.jsonl")
+    saved, scores = time.monotonic(), _Progress(run / LOG)
     progress = tqdm(loader, total=schedule.steps, initial=start, unit="step", smoothing=0.05, mininterval=2)
     step = start
     try:
