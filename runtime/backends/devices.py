@@ -41,12 +41,8 @@ def _cuda(_: bool) -> Backend:
 
 
 def _openvino(exact: bool) -> Backend:
-    try:
-        from uir.runtime.backends.openvino import OpenVinoBackend
-    except ImportError as error:
-        raise BackendError(
-            f"OpenVINO is not installed ({error}); install it with: pip install 'uir-edge[openvino]'"
-        ) from error
+    from uir.runtime.backends.openvino import OpenVinoBackend
+
     return OpenVinoBackend(exact=exact)
 
 

@@ -8,8 +8,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import openvino
-import openvino.opset13 as ops
 from numpy.typing import NDArray
 
 from uir.runtime.backends import Frames, Shapes
@@ -32,18 +30,25 @@ class OpenVinoBackend:
     durable = True
 
     def __init__(self, *, exact: bool = False) -> None:
+        try:
+            import openvino
+        except ImportError as error:
+            raise BackendError(
+                f"OpenVINO is not installed ({error}); install it with: pip install 'uir-edge[openvino]'"
+            ) from error
         self._core = openvino.Core()
+        self._version = str(openvino.__version__).partition("-")[0]
         try:
             self._processor = str(self._core.get_property("CPU", "FULL_DEVICE_NAME"))
             able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         except Exception as error:  # openvino raises plain RuntimeErrors
-            raise BackendError(f"OpenVINO {_version()} has no CPU device here: {error}") from error
+            raise BackendError(f"OpenVINO {self._version} has no CPU device here: {error}") from error
         self.precision = "bf16" if "BF16" in able and not exact else "f32"
         self._options = {"INFERENCE_PRECISION_HINT": self.precision, "PERFORMANCE_HINT": "LATENCY"}
 
     def identity(self) -> dict[str, str]:
         """Version, processor and precision."""
-        return {"backend": self.name, "openvino": _version(), "device": self._processor, "precision": self.precision}
+        return {"backend": self.name, "openvino": self._version, "device": self._processor, "precision": self.precision}
 
     def build(self, model: bytes, shapes: Shapes | None) -> bytes:
         """Compile a serialised ONNX model.
@@ -59,7 +64,7 @@ class OpenVinoBackend:
                 network.reshape([count, 3, height, width])
             exported = self._core.compile_model(network, "CPU", self._options).export_model()
         except Exception as error:  # as above
-            raise BackendError(f"OpenVINO {_version()} cannot compile the model: {error}") from error
+            raise BackendError(f"OpenVINO {self._version} cannot compile the model: {error}") from error
         return exported.getvalue() if isinstance(exported, io.BytesIO) else bytes(exported)
 
     def load(self, built: bytes) -> OpenVinoEngine:
@@ -71,11 +76,11 @@ class OpenVinoBackend:
         try:
             return OpenVinoEngine(self._core.import_model(built, "CPU", self._options), len(built))
         except Exception as error:  # as above
-            raise BackendError(f"OpenVINO {_version()} cannot load the engine: {error}") from error
+            raise BackendError(f"OpenVINO {self._version} cannot load the engine: {error}") from error
 
     def describe(self) -> str:
         """The backend, its version, its precision and its device, in a few words."""
-        return f"OpenVINO {_version()} in {self.precision} on {self._processor}"
+        return f"OpenVINO {self._version} in {self.precision} on {self._processor}"
 
 
 class OpenVinoEngine:
@@ -112,15 +117,13 @@ class OpenVinoEngine:
         return restored
 
 
-def _version() -> str:
-    return str(openvino.__version__).partition("-")[0]
-
-
 def _take_planes(network: Any) -> None:
     """Have the network take and give N x 3 x H x W: OpenVINO transposes bytes at a tenth of OpenCV's speed.
 
     Graphs begin with uint8 -> Convert -> Transpose, and end with Transpose -> Convert -> uint8.
     """
+    import openvino.opset13 as ops
+
     frame, result = network.get_parameters()[0], network.get_results()[0]
     (first,) = frame.output(0).get_target_inputs()
     (second,) = first.get_node().output(0).get_target_inputs()

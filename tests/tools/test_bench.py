@@ -50,13 +50,13 @@ def test_merge_switches_to_what_is_new(
     paired_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     compiled: list[bytes] = []
-    compile_model = OnnxRuntimeBackend.compile
+    load = OnnxRuntimeBackend.load
 
     def watched(backend: OnnxRuntimeBackend, model: bytes) -> OnnxRuntimeEngine:
         compiled.append(model)
-        return compile_model(backend, model)
+        return load(backend, model)
 
-    monkeypatch.setattr(OnnxRuntimeBackend, "compile", watched)
+    monkeypatch.setattr(OnnxRuntimeBackend, "load", watched)
     monkeypatch.setattr(lorair, "WIDTH", 16)  # the same network, of 4 million parameters
     output = tmp_path / "merge.json"
     bench(["merge", "--package", str(paired_package), "--runs", "2", "--json", str(output)])
