@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -46,8 +46,7 @@ def selftest(package: Package, device: Device, size: Size, *, exact: float = FLO
     results: list[Result] = []
     with tqdm(total=sum(map(len, engines.values())), unit="engine", delay=2, leave=False, disable=None) as bar:
         for composition, precisions in engines.items():
-            bar.set_postfix_str(composition.key)
-            for result in _test(package, composition, device.name, precisions, size, exact):
+            for result in _test(package, composition, device.name, precisions, size, exact, bar.set_postfix_str):
                 results.append(result)
                 bar.update()
     return Tested(str(package.path), device.name, size, results)
@@ -108,9 +107,11 @@ def _test(
     precisions: Sequence[Precision | None],
     size: Size,
     exact: float,
+    stage: Callable[[str], object],
 ) -> Iterator[Result]:
-    """All engines of one composition."""
+    """All engines of one composition. `stage` is told what is done next."""
     key = composition.key
+    stage(f"{key}, float32 on the CPU")
     narrow = tuple(precision for precision in precisions if precision not in (None, "fp32"))
     with tempfile.TemporaryDirectory(prefix="uir-doctor-") as folder:
         np.save(Path(folder, FRAMES), made_up_frames(composition, size))
@@ -119,10 +120,11 @@ def _test(
             costs = Task(*about, "cpu", "fp32", seconds=0, also=narrow).run().costs
         except ChildError as error:
             for precision in precisions:
-                yield Result(key, precision or AUTO, False, failure=f"float32 on the CPU: {error}")
+                yield Result(key, precision or AUTO, False, failure=f"cannot be held against float32: {error}")
             return
         reference = np.load(Path(folder, RESTORED))
         for precision in precisions:
+            stage(f"{key}, {precision or AUTO}")
             try:
                 measured = Task(*about, device, precision).run()
             except ChildError as error:
