@@ -50,12 +50,12 @@ def build_engines(
     Raises:
         BackendError: an engine cannot be built.
     """
+    if size is not None:
+        restorer.expect(*size)
     done = []
     for composition in tqdm(list(compositions), unit="engine", delay=2, disable=None):
         began = time.perf_counter()
         restorer.compose(composition)
-        if size is not None:
-            restorer.expect(*size)
         done.append(
             {
                 "composition": composition.key,

@@ -37,7 +37,8 @@ class _Active:
 
     composition: Composition
     precision: Precision
-    engine: Engine
+    engine: Engine | None
+    """None where it is made with the first frame, whose size it needs."""
     size: tuple[int, int] | None
     """Height and width of the frames that the engine is for; None for all."""
 
@@ -90,7 +91,11 @@ class Restorer:
         self._told: set[Composition] = set()
         wanted = self.package.manifest.default if composition is None else composition
         first = _composition(wanted)
-        self._active = self._activate(first, None)
+        if self._backend.static:  # for frames whose size is told later, or seen
+            self.package.identity(first)
+            self._active = _Active(first, self._precision(first), None, None)
+        else:
+            self._active = self._activate(first, None)
 
     @property
     def composition(self) -> Composition:
@@ -141,7 +146,8 @@ class Restorer:
         """
         if self._backend.static:
             self._size = height, width
-            self.compose(self.composition)
+            if self._active.engine is not None:
+                self.compose(self.composition)
 
     def __call__(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Restore one frame, H x W x 3 uint8 RGB, or a batch of them, N x H x W x 3; any size.
@@ -155,13 +161,16 @@ class Restorer:
         """
         _check(frame)
         frames = frame if frame.ndim == 4 else frame[None]
-        active = self._active
-        size = active.size
-        engine = active.engine
-        if size not in (None, frames.shape[1:3]):
-            size, engine = None, self._activate(active.composition, None).engine
+        engine, size = self._engine(self._active, frames.shape[1:3])
         restored = self._restore(frames, engine, size)
         return restored if frame.ndim == 4 else restored[0]
+
+    def _engine(self, active: _Active, size: tuple[int, ...]) -> tuple[Engine, tuple[int, int] | None]:
+        """The engine for frames of a size, and the one size that it is for, if there is but one."""
+        if active.engine is not None and active.size in (None, size):
+            return active.engine, active.size
+        known = self._size if self._size == size else None
+        return self._engines.get(self._recipe(active.composition, active.precision, known)), known
 
     def _restore(self, frames: NDArray[np.uint8], engine: Engine, size: tuple[int, int] | None) -> NDArray[np.uint8]:
         height, width = frames.shape[1:3]

@@ -160,3 +160,32 @@ def test_the_device_can_be_set_in_the_environment(shared_package: Path, monkeypa
     with pytest.raises(UsageError, match="gpu9: no such device"):
         Restorer(shared_package, "rain")
     assert "ONNX Runtime" in Restorer(shared_package, "rain", device="cpu").describe()
+
+
+def test_a_backend_of_fixed_sizes_gets_an_engine_for_the_size_that_comes(
+    shared_package: Path, cache: Path, frames: Frame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenVINO takes fixed sizes as well, so that what TensorRT needs is tried for real."""
+    pytest.importorskip("openvino")
+    from uir.runtime.backends.openvino import OpenVinoBackend
+
+    def shapes() -> list[object]:
+        return [entry.about["shapes"] for entry in DiskCache(cache).entries()]
+
+    expected = Restorer(shared_package, "rain", device="openvino", precision="fp32")(frames[0])
+    DiskCache(cache).clear()
+    monkeypatch.setattr(OpenVinoBackend, "static", True)
+    restorer = Restorer(shared_package, "rain", device="openvino", precision="fp32", memory_limit=2**22)
+    assert shapes() == []  # nothing is built before the size is known
+    restorer.expect(48, 64)
+    assert np.abs(restorer(frames[0]).astype(int) - expected).max() <= 1
+    assert shapes() == [[[1, 48, 64]] * 3]
+    restorer.compose("haze")
+    assert shapes() == [[[1, 48, 64]] * 3] * 2
+    restorer.compose("rain")
+    small = np.ascontiguousarray(frames[0][:20, :30])
+    assert restorer(small).shape == small.shape
+    smallest, usual, largest = shapes()[-1]  # type: ignore[misc]
+    assert smallest < usual <= largest
+    with pytest.raises(UsageError):
+        Restorer(shared_package, "fog", device="openvino")
