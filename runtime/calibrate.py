@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from pathlib import Path
 
 import msgspec
@@ -13,14 +12,10 @@ from uir.runtime.composition import Composition
 from uir.runtime.errors import OutputError
 from uir.runtime.merge import merge_package
 from uir.runtime.package import MANIFEST, CompositionEntry, Package, Precision, PrecisionEntry
-from uir.runtime.quantize import Network, mean_error, quantize
+from uir.runtime.quantize import Network, enough_psnr, mean_error, psnr, quantize
 from uir.runtime.samples import sample_frames
 
 FRAMES = 24  # half of them to calibrate on, half to judge by
-
-INT8_PSNR = 45.0
-"""dB that int8 keeps against float32 where no truth is known. An error of its own that far below the picture costs a
-restoration of 32 dB `10 log10(1 + 10^-1.3) = 0.2` dB."""
 
 
 def calibrate(package: Package, composition: Composition, footage: str | Path) -> PrecisionEntry:
@@ -43,10 +38,11 @@ def calibrate(package: Package, composition: Composition, footage: str | Path) -
     network = Network(package.graph(), weights)
     graph = quantize(network.graph, weights, frames[::2])
     judged = frames[1::2] or frames
-    error = mean_error(network.run(graph, judged), network.run(network.graph, judged))
-    psnr = 100.0 if not error else min(100.0, 10 * math.log10(255**2 / error))
+    exact = network.run(network.graph, judged)
+    kept = psnr(mean_error(network.run(graph, judged), exact))
     file = f"compositions/{composition.key}/int8.onnx"
-    entry = PrecisionEntry(passed=psnr >= INT8_PSNR, psnr=psnr, restoration=None, graph=file)
+    passed = kept >= enough_psnr(judged, exact)
+    entry = PrecisionEntry(passed=passed, psnr=kept, restoration=None, graph=file)
     _keep(package, composition, entry, file, graph)
     return entry
 

@@ -12,10 +12,9 @@ from tqdm import tqdm
 
 from uir.calibration.degradations import DEGRADATIONS
 from uir.calibration.gate import FLOAT16_PSNR
-from uir.runtime.calibrate import INT8_PSNR
 from uir.runtime.composition import Composition
 from uir.runtime.package import Package, Precision
-from uir.runtime.quantize import mean_error
+from uir.runtime.quantize import INT8_PSNR, mean_error
 from uir.tools.bench.media import RATE, texture, view
 from uir.tools.bench.metrics import Frame
 from uir.tools.degrade import degrade_frame

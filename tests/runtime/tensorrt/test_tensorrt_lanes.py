@@ -5,6 +5,7 @@ What TensorRT and CUDA do themselves is not tested here; see test_tensorrt_engin
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -34,13 +35,14 @@ class Gpu:
         self.memory: dict[int, Bytes] = {}
         self.queues: dict[int, list[Callable[[], None]]] = {}
         self.recordings = self.launches = 0
+        self.numbers = itertools.count(1)  # no two threads draw the same
 
     @contextmanager
     def active(self) -> Iterator[None]:
         yield
 
     def allocate(self, nbytes: int) -> Buffer:
-        pointer = 1 + len(self.memory)
+        pointer = next(self.numbers)
         self.memory[pointer] = np.zeros(nbytes, np.uint8)
         return Buffer(pointer)
 
@@ -48,7 +50,7 @@ class Gpu:
         return np.zeros(nbytes, np.uint8)
 
     def stream(self) -> Stream:
-        handle = len(self.queues)
+        handle = next(self.numbers)
         self.queues[handle] = []
         return Stream(handle, handle)
 
