@@ -37,10 +37,8 @@ class _Active:
 
     composition: Composition
     precision: Precision
-    engine: Engine | None
-    """None where it is made with the first frame, whose size it needs."""
-    size: tuple[int, int] | None
-    """Height and width of the frames that the engine is for; None for all."""
+    engines: dict[tuple[int, int] | None, Engine]
+    """By the height and width of the frames that they are for, None for all; made when the first such frame comes."""
 
 
 class Restorer:
@@ -93,7 +91,7 @@ class Restorer:
         first = _composition(wanted)
         if self._backend.static:  # for frames whose size is told later, or seen
             self.package.identity(first)
-            self._active = _Active(first, self._precision(first), None, None)
+            self._active = _Active(first, self._precision(first), {})
         else:
             self._active = self._activate(first, None)
 
@@ -146,7 +144,7 @@ class Restorer:
         """
         if self._backend.static:
             self._size = height, width
-            if self._active.engine is not None:
+            if self._active.engines:
                 self.compose(self.composition)
 
     def __call__(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -167,10 +165,12 @@ class Restorer:
 
     def _engine(self, active: _Active, size: tuple[int, ...]) -> tuple[Engine, tuple[int, int] | None]:
         """The engine for frames of a size, and the one size that it is for, if there is but one."""
-        if active.engine is not None and active.size in (None, size):
-            return active.engine, active.size
         known = self._size if self._size == size else None
-        return self._engines.get(self._recipe(active.composition, active.precision, known)), known
+        engine = active.engines.get(known)
+        if engine is None:
+            recipe = self._recipe(active.composition, active.precision, known)
+            engine = active.engines[known] = self._engines.get(recipe)
+        return engine, known
 
     def _restore(self, frames: NDArray[np.uint8], engine: Engine, size: tuple[int, int] | None) -> NDArray[np.uint8]:
         height, width = frames.shape[1:3]
@@ -227,7 +227,8 @@ class Restorer:
 
     def _activate(self, composition: Composition, size: tuple[int, int] | None) -> _Active:
         precision = self._precision(composition)
-        return _Active(composition, precision, self._engines.get(self._recipe(composition, precision, size)), size)
+        engine = self._engines.get(self._recipe(composition, precision, size))
+        return _Active(composition, precision, {size: engine})
 
     def _precision(self, composition: Composition) -> Precision:
         """The asked precision if the composition has it, or the next exacter one; the fastest where none was asked."""

@@ -11,8 +11,7 @@ import numpy as np
 from uir.runtime.errors import MissingFileError
 from uir.runtime.images import IMAGE_SUFFIXES
 from uir.runtime.inputs import collect
-from uir.runtime.picture import to_8_bits
-from uir.runtime.picture_reader import read_picture
+from uir.runtime.samples import read_frame
 from uir.tools.bench.metrics import Frame
 
 
@@ -34,14 +33,10 @@ def read_photo(path: Path, max_side: int | None = None) -> Frame:
     Raises:
         MissingFileError, MediaError: it cannot be read.
     """
-    pixels = read_picture(path).pixels
-    if pixels.dtype == np.uint16:
-        pixels = to_8_bits(pixels)
-    if pixels.ndim == 2:
-        pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
+    pixels = read_frame(path)
     height, width = pixels.shape[:2]
     scale = (max_side or math.inf) / max(height, width)
     if scale < 1:
         size = max(1, round(width * scale)), max(1, round(height * scale))
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+        return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
     return pixels

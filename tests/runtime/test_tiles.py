@@ -88,7 +88,7 @@ def test_tiles_of_the_unet_leave_no_seam(shared_package: Path, height: int, widt
 
 def test_an_overlap_below_the_radius_shows(shared_package: Path) -> None:
     restorer = Restorer(shared_package, "rain")
-    engine = restorer._active.engine  # the engine's own output, without the restorer's tiles
+    engine = restorer._active.engines[None]  # the engine's own output, without the restorer's tiles
     contract = restorer.package.manifest.frame
     frame = np.random.default_rng(0).integers(0, 256, (160, 160, 3), dtype=np.uint8)
     whole = engine.run(frame[None])[0]
