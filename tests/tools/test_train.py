@@ -313,6 +313,15 @@ def test_what_is_drawn_has_the_asked_shares(photos: Path) -> None:
     assert np.mean(np.abs(weights - 0.5) < 0.25) > 0.9
 
 
+def test_a_favoured_degradation_is_drawn_more_often(photos: Path) -> None:
+    sampling = Sampling(0.6, 0.4, 0.0, patch=32, batch=1, large=32, favour={"noise": 4.0, "rain": 0.5})
+    drawn = DegradedPatches(find_photos(photos), ["noise", "rain", "shadow"], sampling, 1)
+    rng = np.random.default_rng(0)
+    firsts = [next(iter(drawn._composition(rng))) for _ in range(5_000)]
+    shares = [firsts.count(name) / len(firsts) for name in ("noise", "rain", "shadow")]
+    assert shares == pytest.approx([4 / 5.5, 0.5 / 5.5, 1 / 5.5], abs=0.02)
+
+
 def test_frozen_adapters_are_drawn_only_beside_those_that_learn(photos: Path) -> None:
     sampling = Sampling(0.5, 0.3, 0.2, patch=32, batch=1, large=32)
     drawn = DegradedPatches(find_photos(photos), ["snow"], sampling, 1, beside=["haze", "rain"])
@@ -353,6 +362,8 @@ def base_arguments(photos: Path, out: Path) -> list[str]:
         (["--singles", "0.9", "--pairs", "0.2"], "--singles, --pairs and --triples are shares"),
         (["--singles", "0", "--pairs", "0", "--triples", "0"], "are shares: none below 0, together above 0"),
         (["--triples", "-0.1"], "are shares"),
+        (["--favour", "fog=2"], "--favour: fog is not among what is learnt"),
+        (["--favour", "rain=0"], "each NAME=TIMES must be a number above 0"),
         (["--exclude", "rain"], "write it as NAME=FILE"),
         (["--exclude", "fog=list.txt"], "write it as NAME=FILE"),
     ],

@@ -121,6 +121,7 @@ def _sampling(options: argparse.Namespace) -> Sampling:
         batch=options.batch,
         large=options.large_patch,
         large_from=round(options.steps * (1 - options.large_share)),
+        favour=options.favour,
     )
 
 

@@ -6,8 +6,8 @@ So a run that resumes at step n sees what an uninterrupted run would have seen.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -55,6 +55,7 @@ class Sampling:
         batch: patches in a step.
         large: side of the patches from step `large_from` on, as many as hold the same number of pixels: a small patch
             shows less of a picture than the network can see, and teaches it borders that whole frames do not have.
+        favour: how often a degradation is drawn, alone or as the first of several, over one that is not named here.
     """
 
     singles: float = 0.6
@@ -65,6 +66,7 @@ class Sampling:
     batch: int = 16
     large: int = 256
     large_from: int = 0
+    favour: Mapping[str, float] = field(default_factory=dict)
 
     def shape(self, step: int) -> tuple[int, int]:
         """How many patches a step has, and their side."""
@@ -112,6 +114,8 @@ class DegradedPatches(Dataset[Batch]):
             name: {i for i, p in enumerate(photos) if p.name not in (excluded or {}).get(name, set())}
             for name in everyone
         }
+        times = np.array([sampling.favour.get(name, 1.0) for name in self.names])
+        self.odds = times / times.sum()
         largest = 3 if sampling.triples else 2 if sampling.pairs else 1
         for count in range(1, largest + 1):
             for together in itertools.combinations(everyone, count):
@@ -149,7 +153,7 @@ class DegradedPatches(Dataset[Batch]):
         if count == 2 and self.common and rng.random() < 0.5:
             chosen = list(self.common[rng.integers(len(self.common))])
         else:
-            first = str(rng.choice(self.names))
+            first = str(rng.choice(self.names, p=self.odds))
             others = [name for name in (*self.names, *self.beside) if name != first]
             chosen = [first, *(str(name) for name in rng.choice(others, size=count - 1, replace=False))]
         weights = rng.dirichlet([CONCENTRATION] * count)

@@ -54,6 +54,11 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
+def _favours(text: str) -> dict[str, float]:
+    """`noise=3,inpaint=2` to numbers by name; a text that is none of these is refused by argparse."""
+    return {name: float(times) for name, _, times in (part.partition("=") for part in _names(text))}
+
+
 def _add_run(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--photos", type=Path, required=True, metavar="FOLDER", help="clean photos")
@@ -83,6 +88,13 @@ def _add_run(command: argparse.ArgumentParser) -> None:
         default=Sampling.intact,
         metavar="SHARE",
         help="share of the patches that are left clean under an adapter (default: %(default)s)",
+    )
+    add(
+        "--favour",
+        type=_favours,
+        default={},
+        metavar="NAME=TIMES,...",
+        help="draw a degradation so many times as often as the others, such as noise=3,inpaint=2",
     )
     add("--seed", type=int, default=1, help="default: %(default)s")
     add("--workers", type=int, default=1, help="processes that degrade (default: %(default)s)")
@@ -125,6 +137,11 @@ def check(options: argparse.Namespace, names: Sequence[str], beside: Sequence[st
         raise UsageError(f"--beside {','.join(beside)}: these stay frozen, so they cannot be trained as well")
     if beside and not options.init:
         raise UsageError("--beside needs --init, the run whose adapters these are")
+    strangers = [name for name in options.favour if name not in names]
+    if strangers:
+        raise UsageError(f"--favour: {', '.join(strangers)} is not among what is learnt: {', '.join(names)}")
+    if not all(0 < times < math.inf for times in options.favour.values()):
+        raise UsageError("--favour: each NAME=TIMES must be a number above 0")
     least_of = {"steps": 1, "rank": 1, "batch": 1, "patch": 1, "large_patch": 1, "seed": 0, "workers": 0}
     for option, least in least_of.items():
         if getattr(options, option) < least:
