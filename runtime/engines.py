@@ -27,11 +27,13 @@ class Recipe:
     Attributes:
         key: of the engine, as `EngineKey` says.
         model: merges and serialises the ONNX model; called only where the engine must be built.
+        backend: builds and loads it.
         shapes: the frames that it is for; None for any.
     """
 
     key: EngineKey
     model: Callable[[], bytes]
+    backend: Backend
     shapes: Shapes | None = None
 
 
@@ -39,14 +41,12 @@ class EngineCache:
     """Engines by key. Safe to use from many threads, and with a disk from many processes.
 
     Args:
-        backend: builds and loads the engines.
-        disk: keeps what was built for the next process, where the backend's engines are worth it.
+        disk: keeps what was built for the next process, where its backend's engines are worth it.
         budget: bytes of engines kept in memory. The one last asked for is kept whatever its size.
     """
 
-    def __init__(self, backend: Backend, disk: DiskCache | None = None, budget: int = MEMORY_BUDGET) -> None:
-        self._backend, self._budget = backend, budget
-        self._disk = disk if backend.durable else None
+    def __init__(self, disk: DiskCache | None = None, budget: int = MEMORY_BUDGET) -> None:
+        self._disk, self._budget = disk, budget
         self._engines: OrderedDict[str, Engine] = OrderedDict()
         self._turns: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
@@ -58,20 +58,13 @@ class EngineCache:
         Raises:
             BackendError: it cannot be built, or not loaded even when fresh; nothing is kept.
         """
-        engine = self.find(recipe.key)
-        if engine is not None:
-            return engine
-        with self._lock:
-            turn = self._turns.setdefault(recipe.key.digest, threading.Lock())
-        with turn:
-            engine = self.find(recipe.key)  # another thread may have built it meanwhile
-            if engine is None:
-                try:
-                    engine = self._make(recipe)
-                    self._keep(recipe.key, engine)
-                finally:
-                    self._turns.pop(recipe.key.digest, None)
+        engine = self._obtain(recipe, self._make, wait=True)
+        assert engine is not None
         return engine
+
+    def load(self, recipe: Recipe) -> Engine | None:
+        """The recipe's engine if it is in memory or on disk: not built, nor waited for while another thread builds it."""
+        return self._obtain(recipe, self._from_disk, wait=False)
 
     def find(self, key: EngineKey) -> Engine | None:
         """The engine if it is in memory."""
@@ -98,28 +91,51 @@ class EngineCache:
         threading.Thread(target=work, name="engine", daemon=True).start()
         return future
 
+    def _obtain(self, recipe: Recipe, source: Callable[[Recipe], Engine | None], *, wait: bool) -> Engine | None:
+        """The engine from memory, or from its source, which one thread asks at a time: the others wait, or get None."""
+        digest = recipe.key.digest
+        engine = self.find(recipe.key)
+        if engine is not None:
+            return engine
+        with self._lock:
+            turn = self._turns.setdefault(digest, threading.Lock())
+        if not turn.acquire(blocking=wait):
+            return None
+        try:
+            engine = self.find(recipe.key)  # another thread may have built it meanwhile
+            if engine is None:
+                engine = source(recipe)
+            if engine is not None:
+                self._keep(recipe.key, engine)
+        finally:
+            with self._lock:
+                self._turns.pop(digest, None)
+            turn.release()
+        return engine
+
     def _make(self, recipe: Recipe) -> Engine:
-        if self._disk is None:
-            return self._backend.load(self._backend.build(recipe.model(), recipe.shapes))
-        engine = self._from_disk(self._disk, recipe.key)
+        backend = recipe.backend
+        if self._disk is None or not backend.durable:
+            return backend.load(backend.build(recipe.model(), recipe.shapes))
+        engine = self._from_disk(recipe)
         if engine is None:
             with self._disk.building(recipe.key):
-                engine = self._from_disk(self._disk, recipe.key)  # another process may have built it meanwhile
+                engine = self._from_disk(recipe)  # another process may have built it meanwhile
                 if engine is None:
-                    built = self._backend.build(recipe.model(), recipe.shapes)
-                    engine = self._backend.load(built)
+                    built = backend.build(recipe.model(), recipe.shapes)
+                    engine = backend.load(built)
                     self._disk.put(recipe.key, built)
         return engine
 
-    def _from_disk(self, disk: DiskCache, key: EngineKey) -> Engine | None:
-        built = disk.get(key)
-        if built is None:
+    def _from_disk(self, recipe: Recipe) -> Engine | None:
+        built = self._disk.get(recipe.key) if self._disk and recipe.backend.durable else None
+        if self._disk is None or built is None:
             return None
         try:
-            return self._backend.load(built)
+            return recipe.backend.load(built)
         except BackendError as error:
             log.warning("a cached engine cannot be loaded and is built again: %s", error)
-            disk.remove(key)
+            self._disk.remove(recipe.key)
             return None
 
     def _keep(self, key: EngineKey, engine: Engine) -> None:

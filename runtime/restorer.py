@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from uir.runtime.backends import Engine, Shapes
+from uir.runtime.backends import Engine
 from uir.runtime.backends.devices import open_backend
 from uir.runtime.composition import Composition
-from uir.runtime.disk_cache import DiskCache, default_folder
-from uir.runtime.engine_key import EngineKey
-from uir.runtime.engines import EngineCache, Recipe
-from uir.runtime.errors import FrameError, UsageError
-from uir.runtime.merge import fill_graph, merge_package
+from uir.runtime.errors import UsageError
+from uir.runtime.framing import Framing, check_frame, crop, pad
 from uir.runtime.package import PRECISIONS, Package, Precision
-from uir.runtime.tiles import Grid, plan, restore_tiled
+from uir.runtime.serving import EngineSource, Size
+from uir.runtime.tiles import restore_tiled
 
 log = logging.getLogger(__name__)
 
 DEFAULT_MEMORY_LIMIT = 512 * 2**20
-USUAL = 720, 1280
-"""Height and width, pixels, that an engine for frames of all sizes is tuned for."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +32,8 @@ class _Active:
 
     composition: Composition
     precision: Precision
-    engines: dict[tuple[int, int] | None, Engine]
-    """By the height and width of the frames that they are for, None for all; made when the first such frame comes."""
+    engines: dict[Size, Engine]
+    """Made when the first frame of a size comes."""
 
 
 class Restorer:
@@ -78,22 +73,19 @@ class Restorer:
         self.package = package if isinstance(package, Package) else Package(package)
         if precision not in (None, *PRECISIONS):
             raise UsageError(f"{precision}: no such precision; there are {', '.join(PRECISIONS)}")
-        self._asked = precision
         chosen = device or os.environ.get("UIR_DEVICE") or "auto"
         self._backend = open_backend(chosen, exact=precision == "fp32")
-        self._frame = self.package.manifest.frame
-        self._max_pixels = int(memory_limit / self._frame.bytes_per_pixel)
-        self._engines = EngineCache(self._backend, DiskCache(default_folder()) if self._backend.durable else None)
-        self._size: tuple[int, int] | None = None
+        contract = self.package.manifest.frame
+        self._framing = Framing(contract, int(memory_limit / contract.bytes_per_pixel), self._backend.static)
+        self._source = EngineSource(self.package, self._backend, self._framing, precision)
+        self._size: Size = None
         self._warned = False
-        self._told: set[Composition] = set()
-        wanted = self.package.manifest.default if composition is None else composition
-        first = _composition(wanted)
+        first = _composition(self.package.manifest.default if composition is None else composition)
         if self._backend.static:  # for frames whose size is told later, or seen
             self.package.identity(first)
-            self._active = _Active(first, self._precision(first), {})
+            self._active = _Active(first, self._source.precision(first), {})
         else:
-            self._active = self._activate(first, None)
+            self._active = self._activate(first)
 
     @property
     def composition(self) -> Composition:
@@ -131,8 +123,24 @@ class Restorer:
             UsageError: an unknown adapter, or a malformed composition. The restorer keeps the composition that it had.
         """
         wanted = _composition(composition)
-        self._active = self._activate(wanted, self._size)
+        self._active = self._activate(wanted)
         return wanted
+
+    def prepare(self, composition: str | Mapping[str, float] | Composition) -> Future[Engine]:
+        """Make a composition's engine in the background, so that `compose` need not wait for it.
+
+        Raises:
+            UsageError: an unknown adapter, or a malformed composition.
+        """
+        return self._source.prepare(_composition(composition), self._size)
+
+    def ready(self, composition: str | Mapping[str, float] | Composition) -> bool:
+        """Whether `compose` would switch to a composition at once.
+
+        Raises:
+            UsageError: an unknown adapter, or a malformed composition.
+        """
+        return self._source.ready(_composition(composition), self._size)
 
     def expect(self, height: int, width: int) -> None:
         """Say that frames of this size are coming, pixels: a backend that gains by it gets an engine for them alone.
@@ -157,113 +165,43 @@ class Restorer:
             FrameError: the array is of another type or shape, or empty.
             BackendError: the engine fails.
         """
-        _check(frame)
+        check_frame(frame)
         frames = frame if frame.ndim == 4 else frame[None]
         engine, size = self._engine(self._active, frames.shape[1:3])
         restored = self._restore(frames, engine, size)
         return restored if frame.ndim == 4 else restored[0]
 
-    def _engine(self, active: _Active, size: tuple[int, ...]) -> tuple[Engine, tuple[int, int] | None]:
+    def _engine(self, active: _Active, size: tuple[int, ...]) -> tuple[Engine, Size]:
         """The engine for frames of a size, and the one size that it is for, if there is but one."""
         known = self._size if self._size == size else None
         engine = active.engines.get(known)
         if engine is None:
-            recipe = self._recipe(active.composition, active.precision, known)
-            engine = active.engines[known] = self._engines.get(recipe)
+            engine = active.engines[known] = self._source.get(active.composition, known)
         return engine, known
 
-    def _restore(self, frames: NDArray[np.uint8], engine: Engine, size: tuple[int, int] | None) -> NDArray[np.uint8]:
+    def _restore(self, frames: NDArray[np.uint8], engine: Engine, size: Size) -> NDArray[np.uint8]:
         height, width = frames.shape[1:3]
-        grid = self._grid(height, width, free=size is None)
-        down, across = -height % self._frame.multiple_of, -width % self._frame.multiple_of
+        contract, framing = self._framing.contract, self._framing
+        grid = framing.grid(height, width, alone=size is not None)
+        down, across = framing.missing(height, width)
         one = grid.rows == grid.columns == 1
-        if one and len(frames) * grid.pixels <= self._max_pixels:
-            return _crop(engine.run(_pad(frames, down, across)), height, width)
-        if not one and not self._frame.exact_tiles and not self._warned:
+        if one and len(frames) * grid.pixels <= framing.max_pixels:
+            return crop(engine.run(pad(frames, down, across)), height, width)
+        if not one and not contract.exact_tiles and not self._warned:
             self._warned = True
             log.warning(
                 "this base looks at whole frames: tiles are an approximation; a larger memory limit avoids them"
             )
         result = np.empty_like(frames)
         for i, frame in enumerate(frames):
-            padded = _pad(frame[None], down, across)[0]
-            multiple, overlap = self._frame.multiple_of, self._frame.overlap
-            tiled = restore_tiled(padded, engine.run, grid, multiple=multiple, overlap=overlap)
+            padded = pad(frame[None], down, across)[0]
+            tiled = restore_tiled(padded, engine.run, grid, multiple=contract.multiple_of, overlap=contract.overlap)
             result[i] = tiled[:height, :width]
         return result
 
-    def _grid(self, height: int, width: int, *, free: bool) -> Grid:
-        """How a frame is cut into windows; in one where it fits.
-
-        Args:
-            free: for the engine that takes all sizes, which on some backends has a longest side.
-        """
-        multiple = self._frame.multiple_of
-        return plan(
-            height + -height % multiple,
-            width + -width % multiple,
-            multiple=multiple,
-            overlap=self._frame.overlap,
-            max_pixels=self._max_pixels,
-            max_side=self._longest if free and self._backend.static else None,
-        )
-
-    @property
-    def _longest(self) -> int:
-        """The longest side that an engine for all sizes takes: of the largest square within the memory limit."""
-        multiple = self._frame.multiple_of
-        return max(multiple, math.isqrt(self._max_pixels) // multiple * multiple)
-
-    def _shapes(self, size: tuple[int, int] | None) -> Shapes | None:
-        """The frames that an engine is built for: those of one size, or all; None where the backend takes any."""
-        if not self._backend.static:
-            return None
-        if size is not None:
-            grid = self._grid(*size, free=False)
-            return Shapes.only((1, grid.height, grid.width))
-        multiple, longest = self._frame.multiple_of, self._longest
-        usual = tuple(min(longest, length + -length % multiple) for length in USUAL)
-        return Shapes((1, multiple, multiple), (1, usual[0], usual[1]), (1, longest, longest))
-
-    def _activate(self, composition: Composition, size: tuple[int, int] | None) -> _Active:
-        precision = self._precision(composition)
-        engine = self._engines.get(self._recipe(composition, precision, size))
-        return _Active(composition, precision, {size: engine})
-
-    def _precision(self, composition: Composition) -> Precision:
-        """The asked precision if the composition has it, or the next exacter one; the fastest where none was asked."""
-        there = self.package.precisions(composition)
-        if self._asked is None:
-            return next((precision for precision in self._backend.preferred if precision in there), "fp32")
-        if self._asked in there:
-            return self._asked
-        instead = next(each for each in PRECISIONS[PRECISIONS.index(self._asked) :] if each in there)
-        if composition not in self._told:
-            self._told.add(composition)
-            log.warning("%s: %s; %s is used instead", composition.key, self._missing(composition), instead)
-        return instead
-
-    def _missing(self, composition: Composition) -> str:
-        """Why the asked precision is not there."""
-        if composition.key in self.package.manifest.compositions:
-            return f"{self._asked} did not pass its gate, or was not exported"
-        if self._asked == "int8":
-            return "the package has no int8 ranges for this mix (uir-run --calibrate finds them)"
-        return f"the package has no {self._asked}"
-
-    def _recipe(self, composition: Composition, precision: Precision, size: tuple[int, int] | None) -> Recipe:
-        shapes = self._shapes(size)
-        key = {
-            **self.package.identity(composition, precision),
-            "precision": precision,
-            "shapes": shapes and [list(shape) for shape in (shapes.smallest, shapes.usual, shapes.largest)],
-            "backend": self._backend.identity(),
-        }
-        return Recipe(EngineKey(key), lambda: self._model(composition, precision), shapes)
-
-    def _model(self, composition: Composition, precision: Precision) -> bytes:
-        graph = self.package.graph(precision, composition)
-        return bytes(fill_graph(graph, merge_package(self.package, composition)).SerializeToString())
+    def _activate(self, composition: Composition) -> _Active:
+        engine = self._source.get(composition, self._size)
+        return _Active(composition, self._source.precision(composition), {self._size: engine})
 
 
 def _composition(value: str | Mapping[str, float] | Composition) -> Composition:
@@ -274,31 +212,3 @@ def _composition(value: str | Mapping[str, float] | Composition) -> Composition:
     if isinstance(value, Mapping):
         return Composition.of(value)
     raise UsageError(f"{value!r}: not a composition; write it as 'rain', 'rain=0.7,haze=0.3' or {{'rain': 0.7}}")
-
-
-def _check(frame: NDArray[np.uint8]) -> None:
-    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8:
-        found = frame.dtype if isinstance(frame, np.ndarray) else type(frame).__name__
-        raise FrameError(
-            f"a frame is a uint8 array, and this is {found}; convert floats in [0, 1] with "
-            "(x * 255).round().astype('uint8')"
-        )
-    if frame.ndim not in (3, 4) or frame.shape[-1] != 3 or frame.size == 0:
-        raise FrameError(
-            f"a frame is H x W x 3 RGB, or N x H x W x 3 for a batch; this is {' x '.join(map(str, frame.shape))}"
-        )
-
-
-def _pad(frames: NDArray[np.uint8], down: int, across: int) -> NDArray[np.uint8]:
-    """Extend frames at the bottom and the right by mirroring, which invents no edge."""
-    if not down and not across:
-        return np.ascontiguousarray(frames)
-    # BORDER_REFLECT_101 repeats the mirror where a frame is smaller than what is added to it.
-    padded = [cv2.copyMakeBorder(frame, 0, down, 0, across, cv2.BORDER_REFLECT_101) for frame in frames]
-    return np.stack(padded) if len(padded) > 1 else padded[0][None]
-
-
-def _crop(frames: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    if frames.shape[1:3] == (height, width):
-        return frames
-    return np.ascontiguousarray(frames[:, :height, :width])

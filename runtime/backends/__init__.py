@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,18 @@ class Engine(Protocol):
         ...
 
 
+class RefittableEngine(Engine, Protocol):
+    """An engine whose weights can be exchanged."""
+
+    def refit(self, weights: Mapping[str, NDArray[Any]]) -> None:
+        """Exchange all the weights that it was built to exchange, by their names in the model, between two runs.
+
+        Raises:
+            BackendError: these are other weights, or the exchange fails; the engine is then not to be used.
+        """
+        ...
+
+
 class Backend(Protocol):
     """Compiles merged ONNX models for one device.
 
@@ -86,6 +99,13 @@ class Backend(Protocol):
 
         Raises:
             BackendError: these are no bytes of this backend, or the device has no room for them.
+        """
+        ...
+
+    def refittable(self, weights: Collection[str]) -> Backend | None:
+        """The same for engines whose weights of these names can be exchanged: its `load` gives a `RefittableEngine`.
+
+        None where that gains nothing, since building is as quick, or cannot be had.
         """
         ...
 

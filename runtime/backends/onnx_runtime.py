@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 
@@ -88,6 +89,9 @@ class OnnxRuntimeBackend:
                 "here (no driver, no GPU, or CUDA and cuDNN libraries of another version); uir-doctor says more"
             )
         return OnnxRuntimeEngine(session, len(built))
+
+    def refittable(self, weights: Collection[str]) -> None:
+        """None: a composition's own engine is there in milliseconds."""
 
     def describe(self) -> str:
         """The backend, its version and its device, in a few words."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import queue
+from collections.abc import Collection
 from typing import Any
 
 import cv2
@@ -77,6 +78,9 @@ class OpenVinoBackend:
             return OpenVinoEngine(self._core.import_model(built, "CPU", self._options), len(built))
         except Exception as error:  # as above
             raise BackendError(f"OpenVINO {self._version} cannot load the engine: {error}") from error
+
+    def refittable(self, weights: Collection[str]) -> None:
+        """None: a composition's own engine is there in milliseconds."""
 
     def describe(self) -> str:
         """The backend, its version, its precision and its device, in a few words."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -53,41 +53,45 @@ class Counting:
             raise BackendError(f"no engine: {built!r}")
         return Echo(built)
 
+    def refittable(self, weights: Collection[str]) -> None:
+        """None."""
+
     def describe(self) -> str:
         return self.name
 
 
-def recipe(name: str) -> Recipe:
-    return Recipe(EngineKey({"name": name}), name.encode)
+RAIN, HAZE, NOISE = (EngineKey({"name": name}) for name in ("rain", "haze", "noise"))
 
 
-RAIN, HAZE, NOISE = (recipe(name) for name in ("rain", "haze", "noise"))
+def recipe(key: EngineKey, backend: Counting) -> Recipe:
+    name: str = key.parts["name"]
+    return Recipe(key, name.encode, backend)
 
 
 def test_an_engine_is_built_once_and_kept() -> None:
     backend = Counting()
-    cache = EngineCache(backend)
-    assert cache.find(RAIN.key) is None
-    first = cache.get(RAIN)
-    assert cache.get(recipe("rain")) is cache.find(RAIN.key) is first
-    assert cache.get(HAZE) is not first
+    cache = EngineCache()
+    assert cache.find(RAIN) is None
+    first = cache.get(recipe(RAIN, backend))
+    assert cache.get(recipe(RAIN, backend)) is cache.find(RAIN) is first
+    assert cache.get(recipe(HAZE, backend)) is not first
     assert backend.built == [b"rain", b"haze"]
 
 
 def test_the_least_recently_used_engine_is_given_up() -> None:
     backend = Counting()
-    cache = EngineCache(backend, budget=250)
+    cache = EngineCache(budget=250)
     for wanted in (RAIN, HAZE, RAIN, NOISE, RAIN, HAZE):
-        assert cache.get(wanted).built == wanted.model() + b"!"  # type: ignore[attr-defined]
+        assert cache.get(recipe(wanted, backend)).built == wanted.parts["name"].encode() + b"!"  # type: ignore[attr-defined]
     assert backend.built == [b"rain", b"haze", b"noise", b"haze"]
 
 
 def test_an_engine_above_the_budget_is_kept_alone() -> None:
     backend = Counting()
-    cache = EngineCache(backend, budget=10)
-    assert cache.get(RAIN) is cache.get(RAIN)
-    cache.get(HAZE)
-    assert cache.find(RAIN.key) is None
+    cache = EngineCache(budget=10)
+    assert cache.get(recipe(RAIN, backend)) is cache.get(recipe(RAIN, backend))
+    cache.get(recipe(HAZE, backend))
+    assert cache.find(RAIN) is None
     assert backend.built == [b"rain", b"haze"]
 
 
@@ -99,10 +103,10 @@ def test_a_build_that_fails_leaves_nothing_and_is_tried_again() -> None:
             raise failures.pop()
 
     backend = Counting(fail)
-    cache = EngineCache(backend)
+    cache = EngineCache()
     with pytest.raises(RuntimeError, match="no memory"):
-        cache.get(RAIN)
-    assert cache.get(RAIN) is cache.get(RAIN)
+        cache.get(recipe(RAIN, backend))
+    assert cache.get(recipe(RAIN, backend)) is cache.get(recipe(RAIN, backend))
     assert backend.built == [b"rain"]
 
 
@@ -114,9 +118,9 @@ def test_many_threads_build_one_engine_once() -> None:
         assert go.wait(30)
 
     backend = Counting(wait)
-    cache = EngineCache(backend)
+    cache = EngineCache()
     with ThreadPoolExecutor(8) as pool:
-        found = [pool.submit(cache.get, RAIN) for _ in range(8)]
+        found = [pool.submit(cache.get, recipe(RAIN, backend)) for _ in range(8)]
         assert begun.wait(30)
         go.set()
         assert len({id(future.result(30)) for future in found}) == 1
@@ -131,30 +135,59 @@ def test_what_is_there_is_had_while_another_is_prepared() -> None:
             begun.set()
             assert go.wait(30)
 
-    cache = EngineCache(Counting(wait))
-    rain = cache.get(RAIN)
-    haze = cache.prepare(HAZE)
+    backend = Counting(wait)
+    cache = EngineCache()
+    rain = cache.get(recipe(RAIN, backend))
+    haze = cache.prepare(recipe(HAZE, backend))
     assert begun.wait(30)
-    assert cache.get(RAIN) is rain
+    assert cache.get(recipe(RAIN, backend)) is rain
     assert not haze.done()
-    assert cache.find(HAZE.key) is None
+    assert cache.find(HAZE) is None
     go.set()
-    assert haze.result(30) is cache.find(HAZE.key)
+    assert haze.result(30) is cache.find(HAZE)
+
+
+def test_what_is_there_is_loaded_and_nothing_is_built_for_it(tmp_path: Path) -> None:
+    backend = Counting()
+    cache = EngineCache(DiskCache(tmp_path))
+    assert cache.load(recipe(RAIN, backend)) is None
+    built = cache.get(recipe(RAIN, backend))
+    assert cache.load(recipe(RAIN, backend)) is built
+    other = EngineCache(DiskCache(tmp_path))
+    loaded = other.load(recipe(RAIN, backend))
+    assert loaded is not built
+    assert other.find(RAIN) is loaded
+    assert backend.built == [b"rain"]
+
+
+def test_what_another_thread_builds_is_not_waited_for() -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    def wait(_: bytes) -> None:
+        begun.set()
+        assert go.wait(30)
+
+    wanted, cache = recipe(RAIN, Counting(wait)), EngineCache()
+    rain = cache.prepare(wanted)
+    assert begun.wait(30)
+    assert cache.load(wanted) is None
+    go.set()
+    assert cache.get(wanted) is rain.result(30)
 
 
 def test_a_preparation_that_fails_says_so() -> None:
     def fail(_: bytes) -> None:
         raise BackendError("no memory")
 
-    future = EngineCache(Counting(fail)).prepare(RAIN)
+    future = EngineCache().prepare(recipe(RAIN, Counting(fail)))
     with pytest.raises(BackendError, match="no memory"):
         future.result(30)
 
 
 def test_the_next_process_finds_what_was_built(tmp_path: Path) -> None:
     first, second = Counting(), Counting()
-    EngineCache(first, DiskCache(tmp_path)).get(RAIN)
-    engine = EngineCache(second, DiskCache(tmp_path)).get(RAIN)
+    EngineCache(DiskCache(tmp_path)).get(recipe(RAIN, first))
+    engine = EngineCache(DiskCache(tmp_path)).get(recipe(RAIN, second))
     assert engine.built == b"rain!"  # type: ignore[attr-defined]
     assert (first.built, second.built) == ([b"rain"], [])
 
@@ -162,18 +195,18 @@ def test_the_next_process_finds_what_was_built(tmp_path: Path) -> None:
 def test_what_is_built_in_no_time_is_not_kept_on_disk(tmp_path: Path) -> None:
     backend = Counting()
     backend.durable = False
-    EngineCache(backend, DiskCache(tmp_path)).get(RAIN)
+    EngineCache(DiskCache(tmp_path)).get(recipe(RAIN, backend))
     assert DiskCache(tmp_path).entries() == []
 
 
 def test_an_engine_that_does_not_load_is_built_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    DiskCache(tmp_path).put(RAIN.key, b"whole, but of another device")
+    DiskCache(tmp_path).put(RAIN, b"whole, but of another device")
     backend = Counting()
     with caplog.at_level(logging.WARNING):
-        EngineCache(backend, DiskCache(tmp_path)).get(RAIN)
+        EngineCache(DiskCache(tmp_path)).get(recipe(RAIN, backend))
     assert backend.built == [b"rain"]
     assert "cannot be loaded and is built again: no engine: b'whole, but" in caplog.text
-    assert DiskCache(tmp_path).get(RAIN.key) == b"rain!"
+    assert DiskCache(tmp_path).get(RAIN) == b"rain!"
 
 
 def test_a_fresh_engine_that_does_not_load_is_reported(tmp_path: Path) -> None:
@@ -182,8 +215,8 @@ def test_a_fresh_engine_that_does_not_load_is_reported(tmp_path: Path) -> None:
             return super().build(model, shapes)[:-1]
 
     backend = Broken()
-    cache = EngineCache(backend, DiskCache(tmp_path))
+    cache = EngineCache(DiskCache(tmp_path))
     with pytest.raises(BackendError, match="no engine: b'rain'"):
-        cache.get(RAIN)
+        cache.get(recipe(RAIN, backend))
     assert backend.built == [b"rain"]
-    assert DiskCache(tmp_path).get(RAIN.key) is None
+    assert DiskCache(tmp_path).get(RAIN) is None

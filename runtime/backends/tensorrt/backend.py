@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 from uir.runtime.backends import Shapes
@@ -12,6 +14,7 @@ from uir.runtime.backends.tensorrt.device_memory import find_device, open_device
 from uir.runtime.backends.tensorrt.engine import TensorRTEngine
 from uir.runtime.backends.tensorrt.log import Log
 from uir.runtime.backends.tensorrt.options import BuildOptions
+from uir.runtime.backends.tensorrt.refit import can_refit
 
 
 class TensorRTBackend:
@@ -37,6 +40,7 @@ class TensorRTBackend:
         self, flavour: Flavour = "tensorrt", options: BuildOptions | None = None, timing_cache: Path | None = None
     ) -> None:
         self.name: str = flavour
+        self._flavour: Flavour = flavour
         self._bindings = load_bindings(flavour)
         self._options = options or BuildOptions()
         self._timing_cache = timing_cache
@@ -82,6 +86,16 @@ class TensorRTBackend:
         """
         # CUDA is asked first: without a GPU, TensorRT's runtime may end the process.
         return TensorRTEngine(self._bindings, built, open_device())
+
+    def refittable(self, weights: Collection[str]) -> TensorRTBackend | None:
+        """The same for engines whose weights of these names can be exchanged; None without a GPU, which they need.
+
+        None too for a version that loses weights in such engines.
+        """
+        if find_device() is None or not can_refit(self._bindings):
+            return None
+        options = replace(self._options, refittable=tuple(sorted(weights)))
+        return TensorRTBackend(self._flavour, options, self._timing_cache)
 
     def describe(self) -> str:
         """The backend, its version and its device, in a few words."""

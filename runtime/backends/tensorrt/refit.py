@@ -17,6 +17,11 @@ from uir.runtime.errors import BackendError
 _BROKEN = "11.3."
 
 
+def can_refit(bindings: Bindings) -> bool:
+    """Whether this version keeps all weights of a refittable engine."""
+    return not (bindings.flavour == "tensorrt" and bindings.version.startswith(_BROKEN))
+
+
 def mark_refittable(bindings: Bindings, parsed: ParsedNetwork, names: Collection[str]) -> None:
     """Make weights exchangeable in the engine to be built, by their names in the model.
 
@@ -25,7 +30,7 @@ def mark_refittable(bindings: Bindings, parsed: ParsedNetwork, names: Collection
     """
     if not names:
         return
-    if bindings.flavour == "tensorrt" and bindings.version.startswith(_BROKEN):
+    if not can_refit(bindings):
         raise BackendError(f"{bindings.title} loses biases in refittable engines; use another version of TensorRT")
     unknown = sorted(name for name in names if not parsed.network.mark_weights_refittable(name))
     if unknown:

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from uir.runtime.backends.tensorrt import TensorRTBackend
 from uir.runtime.backends.tensorrt.bindings import Bindings
+from uir.runtime.backends.tensorrt.device_memory import find_device
 from uir.runtime.backends.tensorrt.log import Log
 from uir.runtime.backends.tensorrt.network import parse
-from uir.runtime.backends.tensorrt.refit import mark_refittable
+from uir.runtime.backends.tensorrt.refit import can_refit, mark_refittable
 from uir.runtime.errors import BackendError
 
 pytestmark = pytest.mark.rtx
@@ -39,3 +41,15 @@ def test_a_version_that_loses_biases_refits_nothing(rtx: Bindings, merged: Merge
     with pytest.raises(BackendError, match=r"TensorRT 11\.3\.0\.99 loses biases"):
         mark_refittable(broken, parsed, ["intro.weight"])
     mark_refittable(broken, parsed, [])
+
+
+def test_without_a_gpu_there_is_no_refittable_engine() -> None:
+    if find_device() is not None:
+        pytest.skip("there is a GPU here")
+    assert TensorRTBackend("tensorrt-rtx").refittable(["intro.weight"]) is None
+
+
+def test_a_broken_version_says_that_it_cannot(rtx: Bindings) -> None:
+    assert can_refit(rtx)
+    assert can_refit(replace(rtx, flavour="tensorrt", version="10.3.0.26"))
+    assert not can_refit(replace(rtx, flavour="tensorrt", version="11.3.0.99"))

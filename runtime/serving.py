@@ -1,0 +1,155 @@
+"""Which engine serves a composition: its precision, its key, and what runs while it is being built."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future
+
+import onnx
+from onnx import ModelProto
+
+from uir.runtime.backends import Backend, Engine
+from uir.runtime.composition import Composition
+from uir.runtime.disk_cache import DiskCache, default_folder
+from uir.runtime.engine_key import EngineKey
+from uir.runtime.engines import EngineCache, Recipe
+from uir.runtime.framing import Framing
+from uir.runtime.instant import InstantEngine, Meanwhile, Weights
+from uir.runtime.merge import fill_graph, merge_package
+from uir.runtime.package import PRECISIONS, Package, Precision
+
+log = logging.getLogger(__name__)
+
+Size = tuple[int, int] | None
+"""Height and width, pixels, of the frames that an engine is for; None for all."""
+
+
+class EngineSource:
+    """The engines of a package on one device. Safe to use from many threads.
+
+    Args:
+        package: where the network and its adapters are.
+        backend: what builds and runs the engines.
+        framing: the sizes that they are built for.
+        asked: the precision that the user asked for, None for the fastest.
+    """
+
+    def __init__(self, package: Package, backend: Backend, framing: Framing, asked: Precision | None) -> None:
+        self._package, self._backend, self._framing, self._asked = package, backend, framing, asked
+        self._refittable = backend.refittable(sorted(package.base_weights)) if backend.durable else None
+        self._cache = EngineCache(DiskCache(default_folder()) if backend.durable else None)
+        self._instants: dict[EngineKey, InstantEngine] = {}
+        self._under_way: dict[EngineKey, Future[Engine]] = {}
+        self._told: set[Composition] = set()
+        self._served: set[Composition] = set()
+
+    def precision(self, composition: Composition) -> Precision:
+        """The asked precision if the composition has it, or the next exacter one; the fastest where none was asked."""
+        there = self._package.precisions(composition)
+        if self._asked is None:
+            return next((precision for precision in self._backend.preferred if precision in there), "fp32")
+        if self._asked in there:
+            return self._asked
+        instead = next(each for each in PRECISIONS[PRECISIONS.index(self._asked) :] if each in there)
+        if composition not in self._told:
+            self._told.add(composition)
+            log.warning("%s: %s; %s is used instead", composition.key, self._missing(composition), instead)
+        return instead
+
+    def get(self, composition: Composition, size: Size) -> Engine:
+        """The composition's engine, or one that serves it until its own is there; built and waited for if need be.
+
+        Raises:
+            UsageError: the composition names an adapter that the package does not have.
+            BackendError: the engine cannot be built.
+        """
+        own = self._recipe(composition, size)
+        engine = self._cache.load(own)
+        if engine is None:
+            engine = self._meanwhile(composition, size, own) or self._cache.get(own)
+            if self._served - {composition}:  # it was switched to; the next switch shall not wait
+                self.prepare_instant(composition, size)
+        self._served.add(composition)
+        return engine
+
+    def prepare(self, composition: Composition, size: Size) -> Future[Engine]:
+        """Make the composition's own engine in the background, so that `get` need not wait.
+
+        Raises:
+            UsageError: the composition names an adapter that the package does not have.
+        """
+        return self._prepare(self._recipe(composition, size))
+
+    def ready(self, composition: Composition, size: Size) -> bool:
+        """Whether the composition's own engine is in memory."""
+        return self._cache.find(self._recipe(composition, size).key) is not None
+
+    def prepare_instant(self, composition: Composition, size: Size) -> Future[Engine] | None:
+        """Make the refittable engine in the background; None where the backend has no use for one."""
+        recipe = self._instant_recipe(composition, size)
+        return self._prepare(recipe) if recipe else None
+
+    def _prepare(self, recipe: Recipe) -> Future[Engine]:
+        future = self._under_way.get(recipe.key)
+        if future is None:
+            future = self._under_way[recipe.key] = self._cache.prepare(recipe)
+            future.add_done_callback(lambda _: self._under_way.pop(recipe.key, None))
+        return future
+
+    def _meanwhile(self, composition: Composition, size: Size, own: Recipe) -> Engine | None:
+        """What serves the composition at once, where there is a refittable engine already."""
+        recipe = self._instant_recipe(composition, size)
+        if recipe is None:
+            return None
+        instant = self._instants.get(recipe.key)
+        if instant is None:
+            engine = self._cache.load(recipe)
+            if engine is None:
+                return None
+            instant = self._instants.setdefault(recipe.key, InstantEngine(engine))  # type: ignore[arg-type]
+        precision = self._instant_precision(composition)
+        return Meanwhile(instant, composition, lambda: self._weights(composition, precision), self._prepare(own))
+
+    def _missing(self, composition: Composition) -> str:
+        """Why the asked precision is not there."""
+        if composition.key in self._package.manifest.compositions:
+            return f"{self._asked} did not pass its gate, or was not exported"
+        if self._asked == "int8":
+            return "the package has no int8 ranges for this mix (uir-run --calibrate finds them)"
+        return f"the package has no {self._asked}"
+
+    def _recipe(self, composition: Composition, size: Size) -> Recipe:
+        precision = self.precision(composition)
+        return self._recipe_of(composition, precision, size, self._backend)
+
+    def _instant_recipe(self, composition: Composition, size: Size) -> Recipe | None:
+        """Of the refittable engine; it is built with the base's own weights, so that all compositions share it."""
+        if self._refittable is None:
+            return None
+        return self._recipe_of(Composition(), self._instant_precision(composition), size, self._refittable)
+
+    def _instant_precision(self, composition: Composition) -> Precision:
+        """float16 where the composition may have it: its graph is the same for all, which int8's is not."""
+        there = set(self._package.precisions(composition)) & self._package.manifest.graphs.keys()
+        return "fp16" if "fp16" in there else "fp32"
+
+    def _recipe_of(self, composition: Composition, precision: Precision, size: Size, backend: Backend) -> Recipe:
+        shapes = self._framing.shapes(size)
+        key = {
+            **self._package.identity(composition, precision),
+            "precision": precision,
+            "shapes": shapes and [list(shape) for shape in (shapes.smallest, shapes.usual, shapes.largest)],
+            "backend": backend.identity(),
+        }
+        model: Callable[[], bytes] = lambda: bytes(self._model(composition, precision).SerializeToString())  # noqa: E731
+        return Recipe(EngineKey(key), model, backend, shapes)
+
+    def _model(self, composition: Composition, precision: Precision) -> ModelProto:
+        return fill_graph(self._package.graph(precision, composition), merge_package(self._package, composition))
+
+    def _weights(self, composition: Composition, precision: Precision) -> Weights:
+        """The composition's weights as its model holds them: typed, and by their gains."""
+        names = self._package.base_weights
+        initializers = self._model(composition, precision).graph.initializer
+        return {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in initializers if tensor.name in names}
