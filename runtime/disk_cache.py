@@ -29,8 +29,10 @@ from uir.runtime.errors import UsageError
 log = logging.getLogger(__name__)
 
 SCHEMA = 1
-VARIABLE = "UIR_CACHE"
+VARIABLE, SIZE_VARIABLE = "UIR_CACHE", "UIR_CACHE_SIZE"
 DEFAULT_BUDGET = 4 * 2**30
+_PREFIXES = "kmgt"
+_SIZE = re.compile(rf"(\d+(?:\.\d+)?)\s*(?:([{_PREFIXES}])(i?))?b?", re.ASCII | re.IGNORECASE)
 PATIENCE = 1800.0  # seconds; the longest builds, of large networks on small devices, take some ten minutes
 _TURN = 60.0  # seconds; a slow card writes a large engine in less
 _LOCK = ".uir-edge.lock"
@@ -50,6 +52,23 @@ def default_folder() -> Path:
         except RuntimeError:  # a container's user without a home; the cache's one warning says what to do
             caches = Path(os.sep, ".cache")
     return caches / "uir-edge" / "engines"
+
+
+def default_budget() -> int:
+    """Bytes that all engines on disk may take: `$UIR_CACHE_SIZE` (`2GiB`, `500MB`, a number of bytes), or else 4 GiB.
+
+    Raises:
+        UsageError: the variable is no size.
+    """
+    named = os.environ.get(SIZE_VARIABLE, "").strip()
+    if not named:
+        return DEFAULT_BUDGET
+    found = _SIZE.fullmatch(named)
+    if not found:
+        raise UsageError(f"{SIZE_VARIABLE}={named}: not a size; write it as 2GiB, 500MB or a number of bytes")
+    number, prefix, binary = found.groups()
+    power = _PREFIXES.index(prefix.lower()) + 1 if prefix else 0
+    return int(float(number) * (1024 if binary else 1000) ** power)
 
 
 @dataclass(frozen=True)
@@ -146,10 +165,11 @@ class DiskCache:
         if size > self.budget:
             log.warning(
                 "%s: an engine of %d bytes is over the budget of %d and is not kept, so that each start builds it "
-                "again; allow more",
+                "again; allow more by %s, such as 8GiB",
                 self.folder,
                 size,
                 self.budget,
+                SIZE_VARIABLE,
             )
             return
         engine, note = self._paths(key.digest)

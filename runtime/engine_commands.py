@@ -10,23 +10,29 @@ from typing import Any
 from tqdm import tqdm
 
 from uir.runtime.composition import Composition
-from uir.runtime.disk_cache import DiskCache, Entry, default_folder
+from uir.runtime.disk_cache import DiskCache, Entry, default_budget, default_folder
 from uir.runtime.restorer import Restorer
 
 COMMANDS = ("list", "clear", "build")
 
 
 def list_engines(*, as_json: bool) -> None:
-    """Print every engine on disk, the longest unused first."""
-    folder = default_folder()
+    """Print every engine on disk, the longest unused first, and how much room there is.
+
+    Raises:
+        UsageError: $UIR_CACHE_SIZE is no size.
+    """
+    folder, budget = default_folder(), default_budget()
     entries = DiskCache(folder).entries()
     if as_json:
         found = [_plain(entry) for entry in entries]
-        print(json.dumps({"folder": str(folder), "engines": found}, indent=2))
+        print(json.dumps({"folder": str(folder), "budget": budget, "engines": found}, indent=2))
         return
     for entry in entries:
         print(_line(entry))
-    print(f"{folder}: {len(entries)} engines, {sum(entry.size for entry in entries) / 1e6:.1f} MB")
+    print(
+        f"{folder}: {len(entries)} engines, {sum(entry.size for entry in entries) / 1e6:.1f} of {budget / 1e6:.0f} MB"
+    )
 
 
 def clear_engines(*, as_json: bool) -> None:

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uir.runtime.disk_cache import DiskCache, default_folder
+from uir.runtime.disk_cache import DEFAULT_BUDGET, DiskCache, default_budget, default_folder
 from uir.runtime.engine_key import EngineKey
 from uir.runtime.errors import UsageError
 
@@ -250,6 +250,7 @@ def test_an_engine_over_the_budget_is_not_kept_and_displaces_nothing(
     assert cache.get(KEY) == CONTENT
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert re.search(rf"{tmp_path}: an engine of \d+ bytes is over the budget of {cache.budget}", caplog.text)
+    assert "UIR_CACHE_SIZE" in caplog.text
 
 
 # What is not believed
@@ -396,3 +397,31 @@ def test_the_folder_is_what_the_variable_says_or_the_users_cache(
     assert default_folder() == tmp_path / ".cache/uir-edge/engines"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     assert default_folder() == tmp_path / "caches/uir-edge/engines"
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("", DEFAULT_BUDGET),
+        ("0", 0),
+        ("123456789012", 123456789012),
+        ("500MB", 500 * 10**6),
+        (" 2 GiB ", 2**31),
+        ("1.5gib", 3 * 2**29),
+        ("64k", 64000),
+        ("1TiB", 2**40),
+        ("7B", 7),
+    ],
+)
+def test_the_budget_is_what_the_variable_says(text: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UIR_CACHE_SIZE", text)
+    assert default_budget() == size
+    monkeypatch.delenv("UIR_CACHE_SIZE")
+    assert default_budget() == DEFAULT_BUDGET
+
+
+@pytest.mark.parametrize("text", ["much", "-1", "2XB", "GiB", "1e9", "2 Gi Bytes", "٣GB", "nan"])
+def test_a_budget_that_is_no_size_is_refused_by_the_variables_name(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UIR_CACHE_SIZE", text)
+    with pytest.raises(UsageError, match=f"UIR_CACHE_SIZE={re.escape(text)}: not a size; write it as 2GiB, 500MB or"):
+        default_budget()

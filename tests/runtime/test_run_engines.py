@@ -36,7 +36,7 @@ def own(shared_package: Path, tmp_path: Path) -> Path:
 
 
 def test_engines_are_built_listed_and_cleared(
-    shared_package: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+    shared_package: Path, cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("openvino")
     options = ["--package", str(shared_package), "--device", "openvino", "--json"]
@@ -56,6 +56,10 @@ def test_engines_are_built_listed_and_cleared(
     assert len(text) == len(listed["engines"]) + 1
     assert "openvino, fp32, any size, weights " in text[0]
     assert f"{cache}: {len(listed['engines'])} engines, " in text[-1]
+    assert text[-1].endswith(" of 4295 MB")
+    monkeypatch.setenv("UIR_CACHE_SIZE", "2GB")
+    run(["--engines", "list"])
+    assert capsys.readouterr().out.splitlines()[-1].endswith(" of 2000 MB")
 
     run(["--engines", "clear"])
     assert f"{len(listed['engines'])} engines removed" in capsys.readouterr().out

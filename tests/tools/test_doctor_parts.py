@@ -230,6 +230,16 @@ def test_the_cache_is_looked_at_and_not_made(tmp_path: Path, monkeypatch: pytest
     assert not list(tmp_path.iterdir())
 
 
+def test_a_budget_that_is_no_size_is_said_and_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UIR_CACHE", str(tmp_path))
+    monkeypatch.setenv("UIR_CACHE_SIZE", "500MB")
+    assert "holds         0 engines, 0 MiB of 477 MiB" in str(replace(PAGE, cache=CacheState.here()))
+    monkeypatch.setenv("UIR_CACHE_SIZE", "much")
+    state = CacheState.here()
+    assert (state.budget, state.writable) == (None, True)
+    assert "  budget        UIR_CACHE_SIZE=much: not a size; write it as" in str(replace(PAGE, cache=state))
+
+
 def test_a_cache_where_nothing_can_be_written_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "loop").symlink_to(tmp_path / "loop")

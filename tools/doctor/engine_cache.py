@@ -9,7 +9,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from uir.runtime.disk_cache import DEFAULT_BUDGET, DiskCache, default_folder
+from uir.runtime.disk_cache import DiskCache, default_budget, default_folder
+from uir.runtime.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -18,19 +19,21 @@ class CacheState:
 
     Attributes:
         engines: how many are kept.
-        size, budget: bytes that they take, and that they may take.
+        size, budget: bytes that they take, and that they may take; None where $UIR_CACHE_SIZE is no size.
         free: bytes that its disk has left; None where that cannot be told.
         writable: whether engines can be kept there.
         failure: why they cannot, if so.
+        misnamed: what is wrong with $UIR_CACHE_SIZE, with which no engine is made at all.
     """
 
     folder: str
     engines: int
     size: int
-    budget: int
+    budget: int | None
     free: int | None
     writable: bool
     failure: str | None
+    misnamed: str | None = None
 
     @classmethod
     def here(cls) -> CacheState:
@@ -45,8 +48,13 @@ class CacheState:
                 pass
         except OSError as error:
             failure = error.strerror or str(error)
+        budget = misnamed = None
+        try:
+            budget = default_budget()
+        except UsageError as error:
+            misnamed = str(error)
         size = sum(entry.size for entry in entries)
-        return cls(str(folder), len(entries), size, DEFAULT_BUDGET, free, failure is None, failure)
+        return cls(str(folder), len(entries), size, budget, free, failure is None, failure, misnamed)
 
 
 def _existing(folder: Path) -> Path:

@@ -105,7 +105,10 @@ class Page:
         if self.cache is None:
             return
         yield "folder", self.cache.folder
-        yield "holds", f"{self.cache.engines} engines, {gib(self.cache.size)} of {gib(self.cache.budget)}"
+        budget = "" if self.cache.budget is None else f" of {gib(self.cache.budget)}"
+        yield "holds", f"{self.cache.engines} engines, {gib(self.cache.size)}{budget}"
+        if self.cache.misnamed:
+            yield "budget", self.cache.misnamed
         yield "disk", "unknown" if self.cache.free is None else f"{gib(self.cache.free)} free"
         remedy = "each start builds its engines again; set UIR_CACHE to another folder"
         yield "writable", "yes" if self.cache.writable else f"no: {self.cache.failure}; {remedy}"
