@@ -23,10 +23,10 @@ from tqdm import tqdm
 
 from uir.calibration.degradations import DEGRADATIONS
 from uir.runtime.errors import UsageError
-from uir.runtime.package import DEFAULT_PACKAGE
 from uir.runtime.restorer import Restorer
 from uir.tools.bench.media import RATE
 from uir.tools.bench.metrics import Frame
+from uir.tools.bench.options import add_package_option, add_photo_options, check_least, check_photo_options
 from uir.tools.bench.report import Report, Table
 from uir.tools.degrade import degrade_frame
 from uir.tools.photos import find_photos, read_photo
@@ -47,23 +47,12 @@ class Flicker:
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """The benchmark's options."""
-    command.add_argument(
-        "--package", type=Path, default=Path(DEFAULT_PACKAGE), metavar="FOLDER", help="default: %(default)s"
-    )
-    command.add_argument("--photos", type=Path, required=True, metavar="FOLDER", help="clean photos")
+    add_package_option(command)
+    add_photo_options(command)
     command.add_argument(
         "--frames", type=int, default=RATE, metavar="N", help=f"of each video, {RATE} a second (default: %(default)s)"
     )
     command.add_argument("--severity", type=float, default=0.5, metavar="S", help="from 0 to 1 (default: %(default)s)")
-    command.add_argument("--seed", type=int, default=0, help="fixes everything random (default: %(default)s)")
-    command.add_argument("--limit", type=int, metavar="N", help="only the first N photos")
-    command.add_argument(
-        "--max-side",
-        type=int,
-        default=640,
-        metavar="PIXELS",
-        help="reduce larger photos to this (default: %(default)s)",
-    )
 
 
 def measure(options: argparse.Namespace) -> Report:
@@ -108,10 +97,8 @@ def measure(options: argparse.Namespace) -> Report:
 
 
 def _check(options: argparse.Namespace) -> None:
-    for name, least in (("frames", 2), ("seed", 0), ("limit", 1), ("max_side", 16)):
-        value = getattr(options, name)
-        if value is not None and value < least:
-            raise UsageError(f"--{name.replace('_', '-')} {value}: must be {least} or more")
+    check_photo_options(options)
+    check_least(options, "frames", 2)
     if not 0 <= options.severity <= 1:  # NaN neither
         raise UsageError(f"--severity {options.severity:g}: must be from 0 (unchanged) to 1 (heavy)")
 

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from tqdm import tqdm
 
@@ -20,9 +19,10 @@ from uir.runtime.composition import DECIMALS, Composition
 from uir.runtime.errors import UsageError
 from uir.runtime.factors import Adapter
 from uir.runtime.merge import Weights, merge
-from uir.runtime.package import DEFAULT_PACKAGE, Package
+from uir.runtime.package import Package
 from uir.runtime.restorer import Restorer
 from uir.tools.bench import lorair
+from uir.tools.bench.options import add_package_option
 from uir.tools.bench.report import Report, Table, median
 
 RUNS, MOST_RUNS = 7, 100
@@ -44,9 +44,7 @@ class MergeTimes:
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """The benchmark's options."""
-    command.add_argument(
-        "--package", type=Path, default=Path(DEFAULT_PACKAGE), metavar="FOLDER", help="default: %(default)s"
-    )
+    add_package_option(command)
     command.add_argument(
         "--runs", type=int, default=RUNS, metavar="N", help="of each time's median (default: %(default)s)"
     )

@@ -22,7 +22,6 @@ from tqdm import tqdm
 from uir.calibration.degradations import DEGRADATIONS
 from uir.runtime.composition import Composition
 from uir.runtime.errors import UsageError
-from uir.runtime.package import DEFAULT_PACKAGE
 from uir.runtime.restorer import Restorer
 from uir.tools.bench.cases import (
     ADAPTER,
@@ -41,6 +40,7 @@ from uir.tools.bench.cases import (
 from uir.tools.bench.foreign import ForeignScores, Operator, foreign_cases, libraries
 from uir.tools.bench.full import full_methods
 from uir.tools.bench.metrics import Frame
+from uir.tools.bench.options import add_package_option, add_photo_options, check_photo_options
 from uir.tools.bench.oracle import STEPS, grid_case, with_oracle
 from uir.tools.bench.peers import PEERS
 from uir.tools.bench.quality_tables import Results, notes, tables
@@ -52,12 +52,8 @@ from uir.tools.photos import find_photos, read_photo
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """The benchmark's options."""
-    command.add_argument(
-        "--package", type=Path, default=Path(DEFAULT_PACKAGE), metavar="FOLDER", help="default: %(default)s"
-    )
-    command.add_argument(
-        "--photos", type=Path, required=True, metavar="FOLDER", help="clean photos, which no adapter was trained on"
-    )
+    add_package_option(command)
+    add_photo_options(command)
     command.add_argument(
         "--full",
         action="append",
@@ -79,15 +75,6 @@ def add_options(command: argparse.ArgumentParser) -> None:
         default=[0.3, 0.5, 0.8],
         metavar="S,S",
         help="each from 0 to 1 (default: 0.3,0.5,0.8)",
-    )
-    command.add_argument("--seed", type=int, default=0, help="fixes everything random (default: %(default)s)")
-    command.add_argument("--limit", type=int, metavar="N", help="only the first N photos")
-    command.add_argument(
-        "--max-side",
-        type=int,
-        default=640,
-        metavar="PIXELS",
-        help="reduce larger photos to this (default: %(default)s)",
     )
     command.add_argument(
         "--sheet", type=Path, metavar="FILE.png", help="also draw a contact sheet, with a row for each degradation"
@@ -204,9 +191,6 @@ def _run(plan: _Plan, photos: Sequence[Path], options: argparse.Namespace) -> Re
 
 
 def _check(options: argparse.Namespace) -> None:
-    for name, least in (("seed", 0), ("limit", 1), ("max_side", 16)):
-        value = getattr(options, name)
-        if value is not None and value < least:
-            raise UsageError(f"--{name.replace('_', '-')} {value}: must be {least} or more")
+    check_photo_options(options)
     if options.sheet:
         check_sheet(options.sheet, overwrite=options.overwrite)

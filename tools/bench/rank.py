@@ -18,9 +18,10 @@ from tqdm import tqdm
 from uir.calibration.degradations import DEGRADATIONS
 from uir.runtime.errors import UsageError
 from uir.runtime.factors import Adapter, DenseDelta, Factors, Update
-from uir.runtime.package import DEFAULT_PACKAGE, Package
+from uir.runtime.package import Package
 from uir.runtime.restorer import Restorer
 from uir.tools.bench.cases import ADAPTER, MEAN, measure_case, single_cases, summarise
+from uir.tools.bench.options import add_package_option, add_photo_options, check_photo_options
 from uir.tools.bench.report import Report, Table
 from uir.tools.bench.variants import write_variant
 from uir.tools.photos import find_photos, read_photo
@@ -28,17 +29,10 @@ from uir.tools.photos import find_photos, read_photo
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """The benchmark's options."""
-    command.add_argument(
-        "--package", type=Path, default=Path(DEFAULT_PACKAGE), metavar="FOLDER", help="default: %(default)s"
-    )
-    command.add_argument("--photos", type=Path, required=True, metavar="FOLDER", help="clean photos")
+    add_package_option(command)
+    add_photo_options(command)
     command.add_argument("--ranks", type=_ranks, default=[5, 8], metavar="R,R", help="default: 5,8")
     command.add_argument("--severity", type=float, default=0.5, help="default: %(default)s")
-    command.add_argument("--seed", type=int, default=0, help="fixes everything random (default: %(default)s)")
-    command.add_argument("--limit", type=int, metavar="N", help="only the first N photos")
-    command.add_argument(
-        "--max-side", type=int, default=640, metavar="PIXELS", help="reduce larger photos to this (default: 640)"
-    )
 
 
 def _ranks(text: str) -> list[int]:
@@ -53,6 +47,7 @@ def measure(options: argparse.Namespace) -> Report:
     Raises:
         UirError: the options make no sense, or the package or a photo cannot be read.
     """
+    check_photo_options(options)
     if not 0 <= options.severity <= 1:
         raise UsageError(f"--severity {options.severity}: must be from 0 to 1")
     package = Package(options.package)

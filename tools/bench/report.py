@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import msgspec
 import onnxruntime
 
 from uir.runtime.atomic import atomic_output, check_destination
+from uir.tools.processor import board, processor, usable_cores
 
 STDOUT = "-"
 
@@ -74,22 +74,10 @@ class Machine:
     @classmethod
     def here(cls) -> Machine:
         """Describe the machine that this runs on."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return cls(_cpu(), cores, round(os.getloadavg()[0], 2))
+        return cls(board() or processor(), usable_cores(), round(os.getloadavg()[0], 2))
 
     def __str__(self) -> str:
         return f"{self.cores} cores of {self.cpu}, ONNX Runtime {self.onnxruntime}, load {self.load:g} at the start"
-
-
-def _cpu() -> str:
-    """The processor's name. Those of Arm boards have none, but the board has."""
-    board = Path("/proc/device-tree/model")
-    if board.is_file():
-        return board.read_text().strip("\0\n ")
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def add_report_options(command: argparse.ArgumentParser) -> None:

@@ -13,16 +13,15 @@ from pathlib import Path
 from tqdm import tqdm
 
 from uir.runtime.errors import UsageError
-from uir.runtime.package import DEFAULT_PACKAGE, Package
+from uir.runtime.package import Package
+from uir.tools.bench.options import add_package_option
 from uir.tools.bench.report import Report, Table
 from uir.tools.bench.variants import write_variant
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """The benchmark's options."""
-    command.add_argument(
-        "--package", type=Path, default=Path(DEFAULT_PACKAGE), metavar="FOLDER", help="default: %(default)s"
-    )
+    add_package_option(command)
 
 
 def measure(options: argparse.Namespace) -> Report:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -19,10 +18,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from uir.runtime.errors import UsageError
-from uir.runtime.package import DEFAULT_PACKAGE, Package
+from uir.runtime.package import Package
 from uir.runtime.restorer import Restorer
 from uir.tools.bench.media import RATE, texture, view, write_still, write_video
 from uir.tools.bench.metrics import Frame
+from uir.tools.bench.options import Size, add_package_option, frame_size
 from uir.tools.bench.processes import Finished, run_watched
 from uir.tools.bench.report import Report, Table, median
 from uir.tools.photos import read_photo
@@ -30,10 +30,7 @@ from uir.tools.photos import read_photo
 MIB = 2**20
 ENGINE_SECONDS = 2.0  # in each turn, and at least ENGINE_FRAMES
 ENGINE_FRAMES = 3
-LEAST, MOST = 32, 16384  # pixels, of a side
 MAX_PHOTO = 4096  # pixels, of a side
-
-Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -66,9 +63,7 @@ class StillResult:
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """The benchmark's options."""
-    command.add_argument(
-        "--package", type=Path, default=Path(DEFAULT_PACKAGE), metavar="FOLDER", help="default: %(default)s"
-    )
+    add_package_option(command)
     command.add_argument(
         "--sizes", type=_sizes, default=[(640, 360), (1920, 1080)], metavar="WxH,WxH", help="default: 640x360,1920x1080"
     )
@@ -86,16 +81,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def _sizes(text: str) -> list[Size]:
-    sizes = []
-    for part in text.split(","):
-        match = re.fullmatch(r"(\d+)x(\d+)", part.strip())
-        if not match:
-            raise argparse.ArgumentTypeError(f"{part!r}: write a size as WIDTHxHEIGHT, such as 640x360")
-        size = int(match[1]), int(match[2])
-        if not all(LEAST <= side <= MOST and side % 2 == 0 for side in size):
-            raise argparse.ArgumentTypeError(f"{part!r}: sides are even numbers from {LEAST} to {MOST}")
-        sizes.append(size)
-    return sizes
+    return [frame_size(part) for part in text.split(",")]
 
 
 def measure(options: argparse.Namespace) -> Report:

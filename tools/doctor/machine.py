@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import shutil
@@ -10,6 +9,8 @@ import subprocess
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from uir.tools.processor import board, processor, usable_cores
 
 _PATIENCE = 5.0  # seconds, for a command that answers at once
 
@@ -53,11 +54,11 @@ class Machine:
             system=_system(),
             architecture=platform.machine(),
             python=platform.python_version(),
-            processor=_processor(_text(root / "proc/cpuinfo")),
-            cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+            processor=processor(root),
+            cores=usable_cores(),
             memory=_kibibytes(memory, "MemTotal"),
             available=_kibibytes(memory, "MemAvailable"),
-            board=_text(root / "proc/device-tree/model").strip("\0\n ") or None,
+            board=board(root),
             jetson_linux=jetson_linux,
             jetpack=_jetpack(_text(root / "var/lib/dpkg/status")) if jetson_linux else None,
             power_mode=_power_mode() if jetson_linux else None,
@@ -79,12 +80,6 @@ def _system() -> str:
     with suppress(OSError):
         return f"{platform.freedesktop_os_release()['PRETTY_NAME']}, {kernel}"
     return kernel
-
-
-def _processor(cpuinfo: str) -> str:
-    """The processor's name; those of Arm boards have none there."""
-    found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
-    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 def _kibibytes(meminfo: str, name: str) -> int | None:
