@@ -28,7 +28,7 @@ from tqdm import tqdm
 from uir.runtime.backends.devices import DEVICES
 from uir.runtime.composition import Composition
 from uir.runtime.console import run_command
-from uir.runtime.engine_commands import COMMANDS, build_engines, clear_engines, list_engines
+from uir.runtime.engine_commands import COMMANDS, build_engines, clear_engines, frame_size, list_engines, print_built
 from uir.runtime.errors import UirError, UsageError
 from uir.runtime.images import is_image, process_image
 from uir.runtime.inputs import collect_all, pair_outputs
@@ -84,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
         "--engines", choices=COMMANDS, help="list or clear the engines on disk, or build the package's ahead of time"
     )
     engines.add_argument(
-        "--size", type=_size, metavar="WxH", help="with --engines build: the size of the frames to come"
+        "--size", type=frame_size, metavar="WxH", help="with --engines build: the size of the frames to come"
     )
 
     video = options.add_argument_group("video")
@@ -152,14 +152,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(failed)
 
 
-def _size(text: str) -> tuple[int, int]:
-    """`1920x1080` to height and width."""
-    width, _, height = text.partition("x")
-    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
-        raise argparse.ArgumentTypeError(f"{text!r}: write it as WIDTHxHEIGHT, such as 1920x1080")
-    return int(height), int(width)
-
-
 def _calibrated(options: argparse.Namespace) -> Package:
     """The package, calibrated for the composition that was asked for."""
     from uir.runtime.calibrate import calibrate  # ONNX Runtime's and the graph's tools, needed here alone
@@ -191,8 +183,8 @@ def _run_engines(options: argparse.Namespace) -> None:
     else:
         restorer = _restorer(options)
         chosen = _composition(options)
-        listed = [Composition.parse(key) for key in restorer.package.manifest.compositions]
-        build_engines(restorer, [chosen] if chosen else listed, options.size, as_json=options.json)
+        built = build_engines(restorer, [chosen] if chosen else restorer.package.listed, options.size)
+        print_built(restorer, built, as_json=options.json)
 
 
 def _composition(options: argparse.Namespace) -> Composition | None:

@@ -1,10 +1,11 @@
-"""`uir-run --engines`: what is in the engine cache, emptying it, filling it ahead of time."""
+"""`uir-run --engines`, `uir-export --build`: what is in the engine cache, emptying it, filling it ahead of time."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -46,36 +47,55 @@ def clear_engines(*, as_json: bool) -> None:
 
 
 def build_engines(
-    restorer: Restorer, compositions: Iterable[Composition], size: tuple[int, int] | None, *, as_json: bool
-) -> None:
-    """Build engines ahead of time, so that the first frame need not wait.
+    restorer: Restorer, compositions: Iterable[Composition], size: tuple[int, int] | None
+) -> list[dict[str, Any]]:
+    """Build engines ahead of time, so that the first frame need not wait; the instant one too, where there is one.
 
     Args:
         size: height and width of the frames to come; None for frames of all sizes.
+
+    Returns:
+        What was built: composition, precision and seconds, as JSON has it.
 
     Raises:
         BackendError: an engine cannot be built.
     """
     if size is not None:
         restorer.expect(*size)
-    done = []
+    built = []
     for composition in tqdm(list(compositions), unit="engine", delay=2, disable=None):
         began = time.perf_counter()
-        restorer.compose(composition)
-        done.append(
-            {
-                "composition": composition.key,
-                "precision": restorer.precision,
-                "seconds": round(time.perf_counter() - began, 3),
-            }
-        )
+        restorer.prepare(composition).result()
+        seconds, precision = round(time.perf_counter() - began, 3), restorer.precision_of(composition)
+        built.append({"composition": composition.key, "precision": precision, "seconds": seconds})
+    instant = restorer.prepare_instant()
+    if instant is not None:
+        instant.result()
+    return built
+
+
+def print_built(restorer: Restorer, built: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    """Print what `build_engines` built."""
     if as_json:
-        print(json.dumps({"device": restorer.describe(), "engines": done}, indent=2))
+        print(json.dumps({"device": restorer.describe(), "engines": built}, indent=2))
         return
-    for each in done:
-        print(f"{each['composition']} in {each['precision']}: {each['seconds']:.1f} s")
+    for each in built:
+        print(engine_line(each))
     kept = "" if restorer.durable else "; it makes engines in no time, and keeps none on disk"
     print(f"{restorer.describe()}{kept}")
+
+
+def engine_line(built: dict[str, Any]) -> str:
+    """One built engine in words."""
+    return f"{built['composition']} in {built['precision']}: {built['seconds']:.1f} s"
+
+
+def frame_size(text: str) -> tuple[int, int]:
+    """An argument `1920x1080` to height and width, pixels."""
+    width, _, height = text.partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"{text!r}: write it as WIDTHxHEIGHT, such as 1920x1080")
+    return int(height), int(width)
 
 
 def _plain(entry: Entry) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class EngineCache:
         return engine
 
     def load(self, recipe: Recipe) -> Engine | None:
-        """The recipe's engine if it is in memory or on disk: not built, nor waited for while another thread builds it."""
+        """The recipe's engine if it is in memory or on disk; it is not built, nor waited for while it is."""
         return self._obtain(recipe, self._from_disk, wait=False)
 
     def find(self, key: EngineKey) -> Engine | None:

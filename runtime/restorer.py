@@ -97,6 +97,10 @@ class Restorer:
         """The precision that the next frame is restored in."""
         return self._active.precision
 
+    def precision_of(self, composition: Composition) -> Precision:
+        """The precision that a composition would be restored in."""
+        return self._source.precision(composition)
+
     @property
     def adapters(self) -> list[str]:
         """The names of the package's adapters."""
@@ -133,6 +137,13 @@ class Restorer:
             UsageError: an unknown adapter, or a malformed composition.
         """
         return self._source.prepare(_composition(composition), self._size)
+
+    def prepare_instant(self) -> Future[Engine] | None:
+        """Make in the background what serves any composition at once while its own engine is built.
+
+        None where the device builds engines in no time.
+        """
+        return self._source.prepare_instant(self.composition, self._size)
 
     def ready(self, composition: str | Mapping[str, float] | Composition) -> bool:
         """Whether `compose` would switch to a composition at once.

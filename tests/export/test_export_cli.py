@@ -90,6 +90,7 @@ def test_json_says_what_was_written(exported: Exported) -> None:
         "bytes": sum(file.stat().st_size for file in files),
         "compositions": msgspec.to_builtins(Package(exported.package).manifest.compositions),
         "default": "fog=0.3,rain=0.7",
+        "engines": [],
     }
     assert exported.answered.stderr == ""
 

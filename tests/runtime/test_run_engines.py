@@ -67,6 +67,23 @@ def test_engines_are_built_listed_and_cleared(
     assert json.loads(capsys.readouterr().out)["removed"] == 0
 
 
+def test_export_builds_the_engines_of_its_package(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setenv("UIR_DEVICE", "openvino")
+    export(["--adapters", "rain,haze", "-o", str(tmp_path / "built.uir"), "--build", "64x48", "--json"])
+    built = json.loads(capsys.readouterr().out)["engines"]
+    names = ["rain", "haze", "haze=0.5,rain=0.5"]
+    assert [(each["composition"], each["precision"]) for each in built] == [(name, "fp32") for name in names]
+    assert len(list(cache.glob("*.engine"))) == 3
+    export(["--adapters", "rain", "-o", str(tmp_path / "one.uir"), "--build"])
+    assert "rain in fp32: " in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        export(["--adapters", "rain", "-o", str(tmp_path / "none.uir"), "--build", "huge"])
+    assert "write it as WIDTHxHEIGHT" in capsys.readouterr().err
+
+
 def test_a_device_that_keeps_no_engines_says_so(shared_package: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(["--engines", "build", "--package", str(shared_package), "--adapters", "rain", "--size", "64x48"])
     said = capsys.readouterr().out
