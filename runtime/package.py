@@ -137,6 +137,9 @@ class _Versioned(msgspec.Struct):
 class Package:
     """A package on disk. Opening reads the manifest alone; weights are read, and checked, when they are first needed.
 
+    What was read stays in memory as the package has it: graphs without weights, the base, and the factors of the
+    adapters asked for, a MB or so each. So a mix of adapters that were used before touches the disk no more.
+
     Raises:
         MissingFileError: there is no such package.
         PackageError: its manifest is damaged, of a newer schema, or names a path outside the package.
@@ -145,6 +148,8 @@ class Package:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.manifest = self._read_manifest()
+        self._graphs: dict[str, bytes] = {}  # by hash: calibration on the device may put another in a file's place
+        self._adapters: dict[str, Adapter] = {}
 
     def _read_manifest(self) -> Manifest:
         file = self.path / MANIFEST
@@ -220,7 +225,7 @@ class Package:
         return content
 
     def verify(self) -> None:
-        """Read every file and check its hash. Raises PackageError at the first that differs."""
+        """Read every file from the disk and check its hash. Raises PackageError at the first that differs."""
         for name in self.manifest.files:
             self.read(name)
 
@@ -273,7 +278,11 @@ class Package:
         Raises:
             PackageError: the package has no such graph.
         """
-        return self.read(self._graph_file(precision, composition))
+        file = self._graph_file(precision, composition)
+        digest = self.manifest.files[file]
+        if digest not in self._graphs:
+            self._graphs[digest] = self.read(file)
+        return self._graphs[digest]
 
     def identity(self, composition: Composition, precision: str = "fp32") -> dict[str, Any]:
         """What makes this engine's network differ from any other: the contents that it is made of, never their names.
@@ -313,19 +322,21 @@ class Package:
         raise PackageError(f"{self.path}: has no {precision} graph (it has {there}); export the package again with it")
 
     def adapter(self, name: str) -> Adapter:
-        """One adapter's factors.
+        """One adapter's factors, the same object each time.
 
         Raises:
             PackageError: the file is damaged.
         """
-        file = self.manifest.adapters[name].file
-        tensors = self.tensors(file)
-        try:
-            return Adapter(name, decode_updates(tensors))
-        except ValueError as error:
-            raise PackageError(
-                f"{self.path / file}: not an adapter's factors: {error}; export the package again"
-            ) from error
+        if name not in self._adapters:
+            file = self.manifest.adapters[name].file
+            tensors = self.tensors(file)
+            try:
+                self._adapters[name] = Adapter(name, decode_updates(tensors))
+            except ValueError as error:
+                raise PackageError(
+                    f"{self.path / file}: not an adapter's factors: {error}; export the package again"
+                ) from error
+        return self._adapters[name]
 
 
 def encode_updates(updates: dict[str, Update]) -> dict[str, NDArray[np.float32]]:

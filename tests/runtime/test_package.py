@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import pytest
 import safetensors.numpy
+from numpy.typing import NDArray
 
 from uir.runtime.composition import Composition
 from uir.runtime.errors import BackendError, MissingFileError, PackageError, UirError, UsageError
@@ -104,6 +105,30 @@ def test_a_changed_byte_is_found(package: Path, name: str) -> None:
     assert str(caught.value).count("export the package again") == 1
     with pytest.raises(PackageError, match=re.escape(name)):
         Package(package).verify()
+
+
+def test_a_mix_of_adapters_in_use_needs_the_disk_no_more(
+    package: Path, shared_package: Path, frame: NDArray[np.uint8]
+) -> None:
+    restorer = Restorer(package, "rain")
+    restorer.compose("haze")
+    shutil.rmtree(package)
+    mix = "haze=0.4,rain=0.6"
+    restorer.compose(mix)
+    assert np.array_equal(restorer(frame), Restorer(shared_package, mix)(frame))
+    with pytest.raises(PackageError, match=r"noise\.safetensors: cannot be read: No such file"):
+        restorer.compose("haze,noise")
+    assert restorer.composition.key == mix
+
+
+def test_verifying_reads_the_disk_again(package: Path) -> None:
+    opened = Package(package)
+    opened.graph()
+    opened.adapter("rain")
+    (package / RAIN).write_bytes(b"")
+    assert opened.adapter("rain").updates
+    with pytest.raises(PackageError, match=RAIN):
+        opened.verify()
 
 
 @pytest.mark.parametrize("name", ["base.safetensors", "graphs/fp32.onnx", RAIN])
