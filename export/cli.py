@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     zoo = zoo_adapters()
     adapters = [load_adapter(folder, name) for name, folder in sources.items()]
-    base = _traced_base(options.base, adapters) if options.base else _zoo_base(adapters)
+    base, adapters = _traced_base(options.base, adapters) if options.base else (_zoo_base(adapters), adapters)
     adapters = [compacted(adapter) for adapter in adapters]
     tried = try_compositions(base, adapters, listed, precisions, options.calibrate) if precisions else {}
     manifest = write_package(
@@ -193,20 +193,22 @@ def _zoo_base(adapters: Iterable[Adapter]) -> ExportBase:
     return base
 
 
-def _traced_base(path: Path, adapters: Iterable[Adapter]) -> ExportBase:
-    """Load and trace a checkpoint; the only place where export needs torch."""
+def _traced_base(path: Path, adapters: Sequence[Adapter]) -> tuple[ExportBase, list[Adapter]]:
+    """Load a checkpoint, fold it with its adapters and trace it; the only place where export needs torch."""
     try:
         from uir.export.bases import load_base
+        from uir.export.fold import fold
         from uir.export.trace import trace, weights_of
 
         base = load_base(path)
         weights = weights_of(base.network)
         for adapter in adapters:  # before the tracing, which takes seconds
             check_fits(adapter, weights)
-        traced = trace(base.network)
+        network, folded = fold(base.network, adapters)
+        traced = trace(network)
     except ModuleNotFoundError as error:
         raise UsageError(f"--base needs {error.name}: pip install 'uir-edge[export]'") from error
-    return ExportBase(path.stem, base.architecture, UNSTATED, traced.graph, traced.weights, traced.frame)
+    return ExportBase(path.stem, base.architecture, UNSTATED, traced.graph, traced.weights, traced.frame), folded
 
 
 def run() -> None:

@@ -3,6 +3,9 @@
 The parameter names are those of the published network (`intro`, `encoders.0.0.conv1`, `downs.0`, `middle_blks.0`,
 `ups.0.0`, `decoders`, `ending`, `beta`, `gamma`), so that its checkpoints load. The global average pooling of the
 channel attention is kept: a NAFNet's tiles may differ slightly from the whole frame's result.
+
+What only scales channels, the affines of the normalisations and the layer scales `beta` and `gamma`, is None once
+export has folded it into the convolutions.
 """
 
 from __future__ import annotations
@@ -14,19 +17,23 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from uir.export.fold import Fold
+
 
 class LayerNorm2d(nn.Module):
     """Layer normalisation over the channels of N x C x H x W, with an affine (Ba et al. 2016)."""
 
     def __init__(self, channels: int, eps: float = 1e-6) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
+        self.weight: nn.Parameter | None = nn.Parameter(torch.ones(channels))
+        self.bias: nn.Parameter | None = nn.Parameter(torch.zeros(channels))
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
         centred = x - x.mean(1, keepdim=True)
         normed: Tensor = centred / ((centred * centred).mean(1, keepdim=True) + self.eps).sqrt()
+        if self.weight is None or self.bias is None:
+            return normed
         return normed * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1)
 
 
@@ -59,14 +66,26 @@ class NAFBlock(nn.Module):
         self.conv4 = nn.Conv2d(width, wide, 1)
         self.conv5 = nn.Conv2d(width, width, 1)
         self.norm1, self.norm2 = LayerNorm2d(width), LayerNorm2d(width)
-        self.beta = nn.Parameter(torch.zeros(1, width, 1, 1))
-        self.gamma = nn.Parameter(torch.zeros(1, width, 1, 1))
+        self.beta: nn.Parameter | None = nn.Parameter(torch.zeros(1, width, 1, 1))
+        self.gamma: nn.Parameter | None = nn.Parameter(torch.zeros(1, width, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         gated = self.sg(self.conv2(self.conv1(self.norm1(x))))
-        y: Tensor = x + self.beta * self.conv3(gated * self.sca(gated))
-        change: Tensor = self.conv5(self.sg(self.conv4(self.norm2(y))))
-        return y + self.gamma * change
+        y = x + _scaled(self.conv3(gated * self.sca(gated)), self.beta)
+        return y + _scaled(self.conv5(self.sg(self.conv4(self.norm2(y)))), self.gamma)
+
+    def folds(self, name: str) -> list[Fold]:
+        """What can be folded in the block of that name. All four convolutions are 1x1: none pads what a norm gives."""
+        return [
+            Fold(f"{name}.conv1", norm=f"{name}.norm1"),
+            Fold(f"{name}.conv3", scale=f"{name}.beta"),
+            Fold(f"{name}.conv4", norm=f"{name}.norm2"),
+            Fold(f"{name}.conv5", scale=f"{name}.gamma"),
+        ]
+
+
+def _scaled(change: Tensor, scale: Tensor | None) -> Tensor:
+    return change if scale is None else scale * change
 
 
 class NAFNet(nn.Module):
@@ -119,6 +138,11 @@ class NAFNet(nn.Module):
             x = decoder(up(x) + skips.pop())
         change: Tensor = self.ending(x)
         return frame + change
+
+    def folds(self) -> list[Fold]:
+        """What export folds: the affines and layer scales of all blocks."""
+        blocks = ((name, module) for name, module in self.named_modules() if isinstance(module, NAFBlock))
+        return [one for name, block in blocks for one in block.folds(name)]
 
 
 def detect(weights: Mapping[str, Tensor]) -> dict[str, object] | None:

@@ -6,14 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from uir.export.bases import load_base
 from uir.export.bases.nafnet import NAFNet
+from uir.export.fold import fold
 from uir.export.package_writer import ExportBase
-from uir.export.trace import trace
+from uir.export.trace import trace, weights_of
 from uir.export.zoo import zoo_base
 
 
@@ -45,7 +50,7 @@ class EveryLayer(nn.Module):
 
 @dataclass(frozen=True)
 class Traced:
-    """A network and what export made of it."""
+    """A network and what export made of it, which is folded where the network can be."""
 
     network: nn.Module
     base: ExportBase
@@ -63,12 +68,27 @@ def every_layer(fill: Callable[[nn.Module, int], nn.Module]) -> Traced:
 
 @pytest.fixture(scope="session")
 def nafnet(fill: Callable[[nn.Module, int], nn.Module]) -> Traced:
-    """Traced while it is fresh, most of its weights zeros and ones, and then filled with others."""
+    """Folded and traced while it is fresh, many of its weights zeros, and then filled with others."""
     network = NAFNet(4, (1,), 1, (1,))
-    traced = trace(network)
+    traced = trace(fold(network, [])[0])
     fill(network, 3)
-    weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    weights = weights_of(fold(network, [])[0])
     return Traced(network, ExportBase("nafnet", "nafnet", "unstated", traced.graph, weights, traced.frame))
+
+
+@pytest.fixture(scope="session")
+def before_rounding() -> Callable[[onnx.ModelProto, NDArray[np.uint8]], NDArray[np.float32]]:
+    """A function that says what a merged model computes ahead of its clamp and its rounding to codes, N x 3 x H x W."""
+
+    def call(model: onnx.ModelProto, frame: NDArray[np.uint8]) -> NDArray[np.float32]:
+        clips = [node for node in model.graph.node if node.op_type == "Clip"]
+        assert len(clips) == 1
+        model.graph.output.append(onnx.helper.make_tensor_value_info(clips[0].input[0], onnx.TensorProto.FLOAT, None))
+        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        found: NDArray[np.float32] = session.run([clips[0].input[0]], {"frame": frame})[0]
+        return found
+
+    return call
 
 
 @pytest.fixture(scope="session")
