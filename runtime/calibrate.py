@@ -12,7 +12,7 @@ from uir.runtime.composition import Composition
 from uir.runtime.errors import OutputError
 from uir.runtime.merge import merge_package
 from uir.runtime.package import MANIFEST, CompositionEntry, Package, Precision, PrecisionEntry
-from uir.runtime.quantize import Network, enough_psnr, mean_error, psnr, quantize
+from uir.runtime.quantize import Network, best_method, enough_psnr, mean_error, psnr, ranges
 from uir.runtime.samples import sample_frames
 
 FRAMES = 24  # half of them to calibrate on, half to judge by
@@ -36,13 +36,15 @@ def calibrate(package: Package, composition: Composition, footage: str | Path) -
     weights = merge_package(package, composition)
     frames = sample_frames(footage, FRAMES, package.manifest.frame.multiple_of)
     network = Network(package.graph(), weights)
-    graph = quantize(network.graph, weights, frames[::2])
-    judged = frames[1::2] or frames
-    exact = network.run(network.graph, judged)
-    kept = psnr(mean_error(network.run(graph, judged), exact))
+    histograms = network.histograms(frames[::2])
+    exact = network.run(network.graph, frames)
+    method = best_method(network, histograms, frames[::2], exact=exact[::2])
+    graph = network.int8(ranges(histograms, method))
+    judged, wanted = frames[1::2] or frames, exact[1::2] or exact
+    kept = psnr(mean_error(network.run(graph, judged), wanted))
     file = f"compositions/{composition.key}/int8.onnx"
-    passed = kept >= enough_psnr(judged, exact)
-    entry = PrecisionEntry(passed=passed, psnr=kept, restoration=None, graph=file)
+    passed = kept >= enough_psnr(judged, wanted)
+    entry = PrecisionEntry(passed=passed, psnr=kept, restoration=None, graph=file, method=method)
     _keep(package, composition, entry, file, graph)
     return entry
 

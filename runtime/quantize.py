@@ -153,13 +153,22 @@ def ranges(histograms: Mapping[str, Histogram], method: str) -> dict[str, float]
 
 
 def best_method(
-    network: Network, histograms: Mapping[str, Histogram], frames: Sequence[Frame], exclude: Collection[str] = ()
+    network: Network,
+    histograms: Mapping[str, Histogram],
+    frames: Sequence[Frame],
+    exclude: Collection[str] = (),
+    *,
+    exact: Sequence[Frame] | None = None,
 ) -> str:
-    """The one of the `METHODS` by which the int8 network's frames come nearest to the float32 one's."""
-    exact = network.run(network.graph, frames)
+    """The one of the `METHODS` by which the int8 network's frames come nearest to the float32 one's.
+
+    Args:
+        exact: what the float32 network makes of the frames, if that is known.
+    """
+    known = network.run(network.graph, frames) if exact is None else exact
 
     def loss(method: str) -> float:
-        return mean_error(network.run(network.int8(ranges(histograms, method), exclude, rest="fp32"), frames), exact)
+        return mean_error(network.run(network.int8(ranges(histograms, method), exclude, rest="fp32"), frames), known)
 
     return min(METHODS, key=loss)
 

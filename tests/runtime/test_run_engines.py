@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
@@ -18,6 +20,7 @@ from uir.runtime.cli import main as run
 from uir.runtime.composition import Composition
 from uir.runtime.errors import MediaError, MissingFileError, UsageError
 from uir.runtime.package import Package
+from uir.runtime.quantize import METHODS, open_session
 
 Frame = NDArray[np.uint8]
 CLIP = Path(__file__).parents[1] / "media" / "bunny.mp4"
@@ -151,6 +154,21 @@ def test_a_mix_is_calibrated_on_the_device(own: Path, frame: Frame, capsys: pyte
         error = np.mean((restorer(frame).astype(float) - before) ** 2)
         assert 0 < error < 255**2 / 10**3
         assert Restorer(package, mix).precision == "fp32"  # ONNX Runtime gains nothing by int8
+
+
+def test_calibration_opens_the_float32_network_once(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[bool] = []
+
+    def open_counted(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+        kinds = {node.op_type for node in model.graph.node}
+        opened.append(len(model.graph.output) == 1 and "QuantizeLinear" not in kinds)  # one that measures gives many
+        return open_session(model)
+
+    monkeypatch.setattr("uir.runtime.quantize.open_session", open_counted)
+    entry = calibrate(Package(own), Composition.parse("rain"), CLIP)
+    assert opened.count(True) == 1
+    assert len(opened) > 2
+    assert entry.method in METHODS
 
 
 def test_what_was_exported_stays_when_a_mix_joins(zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
