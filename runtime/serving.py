@@ -11,7 +11,7 @@ from onnx import ModelProto
 
 from uir.runtime.backends import Backend, Engine
 from uir.runtime.composition import Composition
-from uir.runtime.disk_cache import DiskCache, default_folder
+from uir.runtime.disk_cache import DiskCache, default_budget, default_folder
 from uir.runtime.engine_key import EngineKey
 from uir.runtime.engines import EngineCache, Recipe
 from uir.runtime.framing import Framing
@@ -38,7 +38,7 @@ class EngineSource:
     def __init__(self, package: Package, backend: Backend, framing: Framing, asked: Precision | None) -> None:
         self._package, self._backend, self._framing, self._asked = package, backend, framing, asked
         self._refittable = backend.refittable(sorted(package.base_weights)) if backend.durable else None
-        self._cache = EngineCache(DiskCache(default_folder()) if backend.durable else None)
+        self._cache = EngineCache(DiskCache(default_folder(), default_budget()) if backend.durable else None)
         self._instants: dict[EngineKey, InstantEngine] = {}
         self._under_way: dict[EngineKey, Future[Engine]] = {}
         self._told: set[Composition] = set()
