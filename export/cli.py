@@ -29,7 +29,8 @@ from uir.export.adapters import check_fits, compacted, load_adapter
 from uir.export.package_writer import ExportAdapter, ExportBase, write_package
 from uir.export.precision import parse_precisions, table, try_compositions
 from uir.export.presets import PRESETS, preset_adapters
-from uir.export.zoo import zoo_adapters, zoo_base
+from uir.export.router import choose_prototypes, load_router
+from uir.export.zoo import zoo_adapters, zoo_base, zoo_router
 from uir.runtime.atomic import check_destination
 from uir.runtime.composition import Composition, check_name, is_adapter_name
 from uir.runtime.console import run_command
@@ -82,6 +83,9 @@ def parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="calibrate on this video, photo or folder, as it comes to be restored (default: photos of ours, degraded)",
     )
+    options.add_argument(
+        "--router", type=Path, metavar="FOLDER", help="what chooses adapters by a frame (default: the zoo's)"
+    )
     options.add_argument("--emit", choices=["onnx"], help="also write each composition as a stand-alone model.onnx")
     options.add_argument("--overwrite", action="store_true", help="replace a package of that name")
     options.add_argument("--json", action="store_true", help="print what was written as JSON")
@@ -103,6 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise UsageError("--calibrate is for narrower precisions; add --precision auto")
     listed = list(dict.fromkeys([*compositions, *asked]))
 
+    router_folder = options.router or zoo_router()
+    whole = load_router(router_folder) if router_folder else None
+    router, unknown = choose_prototypes(whole, sources) if whole else (None, {})
     zoo = zoo_adapters()
     adapters = [load_adapter(folder, name) for name, folder in sources.items()]
     base, adapters = _traced_base(options.base, adapters) if options.base else (_zoo_base(adapters), adapters)
@@ -119,6 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         asked[0] if asked else default,
         command=["uir-export", *(arguments if arguments is not None else sys.argv[1:])],
         tried=tried,
+        router=router,
         emit_onnx=options.emit == "onnx",
         overwrite=options.overwrite,
     )
@@ -136,6 +144,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(table(manifest.compositions))
         keys = " ".join(manifest.compositions)
         print(f"{options.output}: {size / 1e6:.1f} MB, compositions {keys}; default {manifest.default}")
+    for name, reason in unknown.items():
+        print(
+            f"uir-export: {name} {reason}, so automatic choice cannot pick it; uir-train prototype makes one from "
+            "examples",
+            file=sys.stderr,
+        )
     if len(sources) > LARGEST_MIX and not asked:
         print(
             f"uir-export: mixes of {len(sources)} adapters were never trained, so the default is {default.key} alone; "

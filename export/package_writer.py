@@ -31,6 +31,8 @@ from uir.runtime.package import (
     Precision,
     PrecisionEntry,
     Provenance,
+    RouterEntry,
+    RouterSettings,
     encode_updates,
 )
 from uir.runtime.typed import float16_graph
@@ -64,6 +66,25 @@ class ExportAdapter:
     licence: str
 
 
+@dataclass(frozen=True)
+class ExportRouter:
+    """A router, ready for a package.
+
+    Attributes:
+        model: its network, ONNX.
+        prototypes: float32, by adapter, and `clean`.
+    """
+
+    model: bytes
+    settings: RouterSettings
+    prototypes: Mapping[str, NDArray[np.float32]]
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the network."""
+        return hashlib.sha256(self.model).hexdigest()
+
+
 def write_package(
     destination: Path,
     base: ExportBase,
@@ -73,6 +94,7 @@ def write_package(
     *,
     command: Sequence[str],
     tried: Mapping[Composition, Trials] | None = None,
+    router: ExportRouter | None = None,
     emit_onnx: bool = False,
     overwrite: bool = False,
 ) -> Manifest:
@@ -82,6 +104,7 @@ def write_package(
         compositions: those that the package lists.
         default: what runs where no composition is named.
         tried: the narrower precisions of each composition; None where the package is float32 alone.
+        router: with the prototypes of these adapters alone; None for a package that cannot choose by itself.
         emit_onnx: also write each composition as a stand-alone model in each precision: model.onnx, which is float32,
             model.fp16.onnx, model.int8.onnx.
 
@@ -139,10 +162,18 @@ def write_package(
             frame=base.frame,
             provenance=Provenance(tool=f"uir-edge {version('uir-edge')}", command=list(command)),
             files=writer.hashes,
+            router=_add_router(writer, router) if router else None,
         )
         encoded = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
         (folder / MANIFEST).write_bytes(encoded + b"\n")
     return manifest
+
+
+def _add_router(writer: _Writer, router: ExportRouter) -> RouterEntry:
+    writer.add("router.onnx", router.model)
+    writer.add("prototypes.safetensors", safetensors.numpy.save(dict(router.prototypes)))
+    settings = msgspec.structs.asdict(router.settings)
+    return RouterEntry(**settings, file="router.onnx", prototypes="prototypes.safetensors")
 
 
 def _own_graph(composition: Composition, precision: Precision) -> str:

@@ -109,7 +109,7 @@ def to_onnx(network: nn.Module, shape: tuple[int, int, int], multiple: int) -> o
     # An example batch of one would be taken for a constant.
     example = torch.zeros(2, height, width, channels, dtype=torch.uint8)
     batch, rows, columns = (torch.export.Dim(name, min=1, max=4096) for name in ("n", "rows", "columns"))
-    with _quiet():
+    with quiet():
         program = torch.onnx.export(
             network.eval(),
             (example,),
@@ -122,8 +122,11 @@ def to_onnx(network: nn.Module, shape: tuple[int, int, int], multiple: int) -> o
             verbose=False,
         )
     assert program is not None
-    model: onnx.ModelProto = onnx.load_from_string(program.model_proto.SerializeToString())
-    # The exporter notes where in the source each node came from, paths of this machine included.
+    return without_notes(onnx.load_from_string(program.model_proto.SerializeToString()))
+
+
+def without_notes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model itself, rid of the exporter's notes, which name source files of this machine."""
     for item in (*model.graph.node, *model.graph.value_info, *model.graph.initializer, model.graph, model):
         del item.metadata_props[:]
         item.doc_string = ""
@@ -132,7 +135,7 @@ def to_onnx(network: nn.Module, shape: tuple[int, int, int], multiple: int) -> o
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence the exporter's notes about packages that it could use."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level

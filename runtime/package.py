@@ -102,6 +102,41 @@ class CompositionEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     precisions: dict[Precision, PrecisionEntry] = {}
 
 
+Norm = Literal["sum", "softmax"]
+
+
+class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How similarities become a composition: `s = norm_K(topK(similarity))`, as in UIR-LoRA.
+
+    Attributes:
+        threshold: an adapter that is less similar than this is not there.
+        top_k: how many adapters are taken at most, the most similar ones.
+        norm: what makes weights of the similarities, which sum to one: `sum` divides them by their sum, `softmax`
+            raises e to each over the temperature first.
+        temperature: of the softmax: the larger, the more alike the weights.
+        lattice: weights are rounded to multiples of one over this, so that engines are few and are used again.
+    """
+
+    threshold: Annotated[float, msgspec.Meta(gt=0, le=1)]
+    top_k: Annotated[int, msgspec.Meta(ge=1)]
+    norm: Norm
+    temperature: Annotated[float, msgspec.Meta(gt=0)]
+    lattice: Annotated[int, msgspec.Meta(ge=1, le=1000)]
+
+
+class RouterEntry(RouterSettings, frozen=True, kw_only=True):
+    """The router of a package.
+
+    Attributes:
+        file: its network, ONNX.
+        prototypes: safetensors; by name, the prototypes of the package's adapters (those that have one), and of the
+            clean picture as `clean`.
+    """
+
+    file: str
+    prototypes: str
+
+
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     """What made the package."""
 
@@ -117,6 +152,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         compositions: by key, the compositions that were asked for at export.
         default: key of the composition that runs where none is named.
         files: SHA-256 of every other file in the package, by its path.
+        router: what chooses a composition by a frame; None where none of the adapters has a prototype.
     """
 
     schema: int
@@ -128,6 +164,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     frame: FrameContract
     provenance: Provenance
     files: dict[str, str]
+    router: RouterEntry | None = None
 
 
 class _Versioned(msgspec.Struct):
@@ -175,7 +212,8 @@ class Package:
             self._inside(name)
         own = [tried.graph for entry in manifest.compositions.values() for tried in entry.precisions.values()]
         graphs = [*manifest.graphs.values(), *filter(None, own)]
-        for name in (manifest.base.file, *graphs, *(adapter.file for adapter in manifest.adapters.values())):
+        router = (manifest.router.file, manifest.router.prototypes) if manifest.router else ()
+        for name in (manifest.base.file, *graphs, *router, *(each.file for each in manifest.adapters.values())):
             if name not in manifest.files:
                 raise PackageError(f"{file}: names {name}, but has no hash of it; export the package again")
         if manifest.frame.overlap % manifest.frame.multiple_of:
@@ -253,6 +291,11 @@ class Package:
     def base_weights(self) -> dict[str, NDArray[np.float32]]:
         """The base's weights by initializer name."""
         return self.tensors(self.manifest.base.file)
+
+    @property
+    def listed(self) -> list[Composition]:
+        """The compositions that were asked for at export."""
+        return [Composition.parse(key) for key in self.manifest.compositions]
 
     def precisions(self, composition: Composition) -> list[Precision]:
         """The precisions that a composition may be run in, the fastest first.

@@ -1,4 +1,5 @@
-"""The weights that ship: one base and its adapters, each adapter a PEFT folder, the base with its traced graph.
+"""The weights that ship: one base and its adapters, each adapter a PEFT folder, the base with its traced graph;
+and the router that chooses among the adapters.
 
 They are stored as float16, and read as float32.
 """
@@ -29,6 +30,12 @@ class ZooBase(msgspec.Struct, frozen=True, kw_only=True):
 def zoo_adapters() -> dict[str, Path]:
     """The folders of the shipped adapters, by name."""
     return {config.parent.name: config.parent for config in sorted((ZOO / "adapters").glob("*/adapter_config.json"))}
+
+
+def zoo_router() -> Path | None:
+    """The folder of the shipped router; None in a zoo that has none."""
+    folder = ZOO / "router"
+    return folder if folder.is_dir() else None
 
 
 def zoo_base() -> ExportBase:

@@ -1,0 +1,170 @@
+"""The router: which adapters a frame needs, and by what weights.
+
+A small network turns what it sees of a frame (see `looks`) into an embedding. An adapter's prototype is the mean
+embedding of examples of its degradation (J. Snell, K. Swersky and R. Zemel, "Prototypical Networks for Few-shot
+Learning", NeurIPS 2017, eq. 1), so that a new adapter needs a prototype and no new router; similarity is the cosine.
+The composition is UIR-LoRA's: `s = norm_K(topK(similarity))`, `W = W_0 + sum_i s_i dW_i`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from uir.runtime.composition import DECIMALS, Composition
+from uir.runtime.errors import FrameError, PackageError, UsageError
+from uir.runtime.looks import CROP, CROPS, THUMBNAIL, look
+from uir.runtime.package import Package, RouterSettings
+
+CLEAN = "clean"
+"""What the similarity to a picture without any degradation is called."""
+
+INPUTS = {"thumbnails": [THUMBNAIL, THUMBNAIL, 3], "crops": [CROPS, CROP, CROP, 3]}
+"""The inputs of a router's network, uint8, each behind the number of frames."""
+
+EMBEDDINGS = "embeddings"
+"""Its output: float32, frames x dimensions, each of length one."""
+
+
+class Embedder:
+    """A router's network on one thread, so that it takes no core from the restorer.
+
+    Args:
+        model: ONNX, with `INPUTS` and `EMBEDDINGS`.
+
+    Raises:
+        ValueError: it is no such model.
+    """
+
+    def __init__(self, model: bytes) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 4  # what is wrong is raised as well
+        try:
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's exceptions share no base class of their own
+            raise ValueError(f"ONNX Runtime cannot read it: {error}") from error
+        inputs = {value.name: value.shape[1:] for value in self._session.get_inputs()}
+        outputs = {value.name: value.shape[1:] for value in self._session.get_outputs()}
+        (dimensions,) = outputs.get(EMBEDDINGS, []) or (None,)
+        if inputs != INPUTS or outputs.keys() != {EMBEDDINGS} or not isinstance(dimensions, int):
+            raise ValueError(f"it takes {inputs} and gives {outputs}, which is no router's network")
+        self.dimensions = dimensions
+
+    def __call__(self, frame: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The embedding of an H x W x 3 uint8 RGB frame: float32, of length one. Safe to call from many threads.
+
+        Raises:
+            FrameError: it is no such frame.
+        """
+        if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+            found = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
+            raise FrameError(f"the router looks at one frame at a time, uint8 H x W x 3 RGB; this is {found}")
+        if not frame.size:
+            raise FrameError("the router was given a frame without pixels")
+        thumbnail, crops = look(frame)
+        given = {"thumbnails": thumbnail[None], "crops": crops[None]}
+        embedding: NDArray[np.float32] = self._session.run([EMBEDDINGS], given)[0][0]
+        return embedding
+
+
+class Router:
+    """Says which composition of a package's adapters a frame needs.
+
+    Example:
+        >>> router = Router(Package("restore.uir"))
+        >>> router.weigh(router.look(frame)).key
+        'haze=0.5625,rain=0.4375'
+
+    An adapter without a prototype for this router is never chosen.
+
+    Raises:
+        UsageError: the package has no router.
+        PackageError: the router's files are missing or damaged.
+    """
+
+    def __init__(self, package: Package) -> None:
+        entry = package.manifest.router
+        if entry is None:
+            raise UsageError(
+                f"{package.path}: has no router that could choose among its adapters; say which by --adapters or "
+                "--compose, or export it again from adapters that have prototypes"
+            )
+        self.settings: RouterSettings = entry
+        try:
+            self._embed = Embedder(package.read(entry.file))
+        except ValueError as error:
+            if isinstance(error, PackageError):
+                raise
+            raise PackageError(f"{package.path / entry.file}: {error}; export the package again") from error
+        found = package.tensors(entry.prototypes)
+        wanted = (self._embed.dimensions,)
+        if CLEAN not in found or any(prototype.shape != wanted for prototype in found.values()):
+            raise PackageError(
+                f"{package.path / entry.prototypes}: not the prototypes of this router; export the package again"
+            )
+        if 10**DECIMALS % entry.lattice:
+            raise PackageError(
+                f"{package.path}: weights in steps of 1/{entry.lattice} have more than {DECIMALS} decimals; export the "
+                "package again"
+            )
+        self.adapters = sorted(set(found).intersection(package.manifest.adapters) - {CLEAN})
+        self._names = (*self.adapters, CLEAN)
+        self._prototypes = np.stack([unit(found[name]) for name in self._names])
+
+    def look(self, frame: NDArray[np.uint8]) -> dict[str, float]:
+        """How similar a frame is to the examples of each adapter's degradation, and to clean pictures.
+
+        Args:
+            frame: H x W x 3 uint8 RGB, of any size.
+
+        Returns:
+            Cosines, from -1 to 1, by adapter and as `clean`.
+
+        Raises:
+            FrameError: it is no such frame.
+        """
+        similarities = self._prototypes @ self._embed(frame)
+        return dict(zip(self._names, similarities.tolist(), strict=True))
+
+    def weigh(self, similarities: Mapping[str, float]) -> Composition:
+        """The composition for these similarities: `norm_K(topK(.))`, on the lattice.
+
+        It is empty where no adapter reaches the threshold, or none is more similar than the clean picture.
+
+        Args:
+            similarities: as `look` gives them, or means of several.
+        """
+        there = {name: similarities[name] for name in self.adapters if similarities[name] >= self.settings.threshold}
+        if not there or similarities[CLEAN] >= max(there.values()):
+            return Composition()
+        chosen = sorted(there, key=lambda name: (-there[name], name))[: self.settings.top_k]
+        if self.settings.norm == "softmax":
+            parts = [math.exp((there[name] - there[chosen[0]]) / self.settings.temperature) for name in chosen]
+        else:
+            parts = [there[name] for name in chosen]
+        steps = on_lattice(parts, self.settings.lattice)
+        return Composition.of({name: step / self.settings.lattice for name, step in zip(chosen, steps, strict=True)})
+
+
+def unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The vector at length one; zero stays what it is."""
+    scaled: NDArray[np.float32] = vector / max(float(np.linalg.norm(vector)), 1e-12)
+    return scaled.astype(np.float32, copy=False)
+
+
+def on_lattice(parts: list[float], steps: int) -> list[int]:
+    """Whole numbers in the proportions of `parts` (none negative, the sum positive), whose sum is `steps`.
+
+    By largest remainder (Hamilton's method); of equal remainders the first is rounded up.
+    """
+    exact = [part / math.fsum(parts) * steps for part in parts]
+    whole = [math.floor(each) for each in exact]
+    order = sorted(range(len(parts)), key=lambda i: whole[i] - exact[i])
+    for i in order[: steps - sum(whole)]:
+        whole[i] += 1
+    return whole
