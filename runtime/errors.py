@@ -50,3 +50,7 @@ class FrameError(UirError, ValueError):
 
 class BackendError(UirError, RuntimeError):
     """A backend cannot compile or run a model on this device."""
+
+
+class MissingBackendError(BackendError):
+    """What would run a device is not installed."""

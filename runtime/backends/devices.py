@@ -2,42 +2,61 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from uir.runtime.backends import Backend
-from uir.runtime.errors import BackendError, UsageError
+from uir.runtime.errors import BackendError, MissingBackendError, UsageError
+
+if TYPE_CHECKING:
+    from uir.runtime.backends.tensorrt.bindings import Flavour
+
+log = logging.getLogger(__name__)
 
 
 def _tensorrt(_: bool) -> Backend:
     """TensorRT by itself, or else as ONNX Runtime's provider."""
-    from uir.runtime.backends.onnx_runtime import OnnxRuntimeBackend
-    from uir.runtime.backends.tensorrt import TensorRTBackend
-    from uir.runtime.backends.tensorrt.device_memory import open_device
-
     try:
-        backend = TensorRTBackend("tensorrt")
-        open_device()
+        return _native("tensorrt")
     except BackendError as error:
         try:
-            return OnnxRuntimeBackend("tensorrt")
+            return _provider("tensorrt")
         except BackendError as other:
-            raise BackendError(f"{error}; nor by way of ONNX Runtime: {other}") from error
-    return backend
+            missing = isinstance(error, MissingBackendError) and isinstance(other, MissingBackendError)
+            kind = MissingBackendError if missing else BackendError
+            raise kind(f"{error}; nor by way of ONNX Runtime: {other}") from error
 
 
 def _rtx(_: bool) -> Backend:
+    return _native("tensorrt-rtx")
+
+
+def _cuda(_: bool) -> Backend:
+    return _provider("cuda")
+
+
+def _native(flavour: Flavour) -> Backend:
+    """TensorRT, and a GPU for it. No more is tried: to build even a small engine takes a second."""
     from uir.runtime.backends.tensorrt import TensorRTBackend
     from uir.runtime.backends.tensorrt.device_memory import open_device
 
-    backend = TensorRTBackend("tensorrt-rtx")
+    backend = TensorRTBackend(flavour)
     open_device()
     return backend
 
 
-def _cuda(_: bool) -> Backend:
-    from uir.runtime.backends.onnx_runtime import OnnxRuntimeBackend
+def _provider(name: str) -> Backend:
+    """One of ONNX Runtime's for GPUs, tried: it lists what it was built with, whether that can run here or not.
 
-    return OnnxRuntimeBackend("cuda")
+    That costs little beside the start of CUDA, which the first frame needs anyway.
+    """
+    from uir.runtime.backends.onnx_runtime import OnnxRuntimeBackend
+    from uir.runtime.backends.trial import try_backend
+
+    backend = OnnxRuntimeBackend(name)
+    try_backend(backend)
+    return backend
 
 
 def _openvino(exact: bool) -> Backend:
@@ -61,7 +80,8 @@ _OPENERS: dict[str, Callable[[bool], Backend]] = {
 }
 
 DEVICES = ("auto", *_OPENERS)
-"""What `--device` takes. `auto` is the first of the others, in this order, that the machine can use."""
+"""What `--device` takes. `auto` is the first of the others, in this order, that the machine can use; one that is
+installed and cannot be used is passed over with a warning that says why."""
 
 
 def open_backend(device: str, *, exact: bool = False) -> Backend:
@@ -79,11 +99,18 @@ def open_backend(device: str, *, exact: bool = False) -> Backend:
         raise UsageError(f"{device}: no such device; there are {', '.join(DEVICES)}")
     if device != "auto":
         return _OPENERS[device](exact)
-    for opener in _OPENERS.values():
+    failing: list[str] = []
+    for name, opener in _OPENERS.items():
         try:
-            return opener(exact)
+            backend = opener(exact)
         except BackendError as error:
             failure = error
+            if not isinstance(error, MissingBackendError):
+                failing.append(f"{name} is installed and cannot be used: {error}")
+            continue
+        if failing:
+            log.warning("auto takes %s: %s", name, "; ".join(failing))
+        return backend
     raise failure
 
 

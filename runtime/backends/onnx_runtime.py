@@ -9,7 +9,7 @@ from functools import cache
 import onnxruntime
 
 from uir.runtime.backends import Frames, Shapes
-from uir.runtime.errors import BackendError
+from uir.runtime.errors import BackendError, MissingBackendError
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class OnnxRuntimeBackend:
         provider: `"cpu"`, `"cuda"` or `"tensorrt"`.
 
     Raises:
-        BackendError: this ONNX Runtime has no such provider.
+        MissingBackendError: this ONNX Runtime was built without that provider.
     """
 
     static = False
@@ -53,7 +53,7 @@ class OnnxRuntimeBackend:
         self._provider = _PROVIDERS[provider]
         self.preferred = self._provider.preferred
         if self._provider.name not in onnxruntime.get_available_providers():
-            raise BackendError(
+            raise MissingBackendError(
                 f"ONNX Runtime {onnxruntime.__version__} was built without {self._provider.title}; on an NVIDIA GPU, "
                 "install onnxruntime-gpu in its place: pip uninstall onnxruntime, then pip install onnxruntime-gpu"
             )

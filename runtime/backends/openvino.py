@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uir.runtime.backends import Frames, Shapes
-from uir.runtime.errors import BackendError
+from uir.runtime.errors import BackendError, MissingBackendError
 
 
 class OpenVinoBackend:
@@ -22,7 +22,8 @@ class OpenVinoBackend:
         exact: compute in float32 even where the processor has bfloat16.
 
     Raises:
-        BackendError: OpenVINO has no CPU plugin here.
+        MissingBackendError: OpenVINO is not installed.
+        BackendError: it cannot be loaded, or has no CPU plugin here.
     """
 
     name = "openvino"
@@ -33,10 +34,12 @@ class OpenVinoBackend:
     def __init__(self, *, exact: bool = False) -> None:
         try:
             import openvino
-        except ImportError as error:
-            raise BackendError(
+        except ModuleNotFoundError as error:
+            raise MissingBackendError(
                 f"OpenVINO is not installed ({error}); install it with: pip install 'uir-edge[openvino]'"
             ) from error
+        except ImportError as error:  # its libraries do not fit this system
+            raise BackendError(f"OpenVINO cannot be loaded: {error}; install it again: pip install openvino") from error
         self._core = openvino.Core()
         self._version = str(openvino.__version__).partition("-")[0]
         try:

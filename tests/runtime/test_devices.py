@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from uir.runtime import Restorer
 from uir.runtime.backends import Shapes
 from uir.runtime.backends.devices import DEVICES, open_backend, unusable
+from uir.runtime.backends.onnx_runtime import OnnxRuntimeBackend
+from uir.runtime.backends.trial import small_network, try_backend
 from uir.runtime.composition import Composition
 from uir.runtime.disk_cache import DiskCache
 from uir.runtime.errors import BackendError, UsageError
@@ -189,3 +194,72 @@ def test_a_backend_of_fixed_sizes_gets_an_engine_for_the_size_that_comes(
     assert smallest < usual <= largest
     with pytest.raises(UsageError):
         Restorer(shared_package, "fog", device="openvino")
+
+
+@pytest.mark.parametrize("device", ["cpu", "openvino"])
+def test_the_small_network_changes_nothing(device: str) -> None:
+    if unusable(device):
+        pytest.skip(f"{device} cannot be used here")
+    backend = open_backend(device)
+    frames = np.random.default_rng(1).integers(0, 256, (2, 16, 24, 3), np.uint8)
+    assert np.array_equal(backend.load(backend.build(small_network(), None)).run(frames), frames)
+
+
+@pytest.mark.rtx
+def test_tensorrt_builds_the_small_network() -> None:
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
+    from uir.runtime.backends.tensorrt import BuildOptions, TensorRTBackend
+
+    backend = TensorRTBackend("tensorrt-rtx", BuildOptions(compute_capabilities=("8.6",)))
+    assert backend.build(small_network(), Shapes.only((1, 32, 32)))
+
+
+@pytest.fixture
+def providers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime as onnxruntime-gpu is on a machine without a GPU: it lists what it then falls back from."""
+    listed = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: listed)
+
+
+@pytest.mark.usefixtures("providers")
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_auto_passes_over_what_is_installed_and_fails_and_says_why(
+    shared_package: Path, frames: Frame, caplog: pytest.LogCaptureFixture
+) -> None:
+    if onnxruntime.get_device() == "GPU":
+        pytest.skip("this ONNX Runtime can use a GPU")
+    expected = Restorer(shared_package, "rain", device="cpu")(frames)
+    assert not caplog.records
+    restorer = Restorer(shared_package, "rain", device="auto", precision="fp32")
+    assert np.abs(restorer(frames).astype(int) - expected).max() <= 1
+    (record,) = caplog.records
+    said = record.getMessage()
+    assert record.levelname == "WARNING"
+    assert said.startswith(f"auto takes {'cpu' if unusable('openvino') else 'openvino'}: tensorrt is installed and ")
+    assert "cuda is installed and cannot be used: ONNX Runtime" in said
+    assert "fell back to CPUExecutionProvider: CUDA cannot be used here" in said
+    with pytest.raises(BackendError, match="CUDA cannot be used here"):
+        open_backend("cuda")
+
+
+def test_auto_says_nothing_of_what_is_not_installed(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("tensorrt", "tensorrt_rtx", "openvino"):
+        monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    assert open_backend("auto").name == "cpu"
+    assert not caplog.records
+
+
+def test_a_device_that_gives_another_frame_is_refused() -> None:
+    class Wrong(OnnxRuntimeBackend):
+        def build(self, model: bytes, shapes: Shapes | None) -> bytes:
+            graph = onnx.load_from_string(super().build(model, shapes))
+            kernel = numpy_helper.to_array(graph.graph.initializer[0]) * np.float32(0.5)
+            graph.graph.initializer[0].CopyFrom(numpy_helper.from_array(kernel, "kernel"))
+            return bytes(graph.SerializeToString())
+
+    try_backend(OnnxRuntimeBackend())
+    with pytest.raises(BackendError, match="on the CPU gave another frame for a network that changes nothing"):
+        try_backend(Wrong())

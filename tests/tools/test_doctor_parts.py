@@ -9,15 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from uir.runtime.backends import Shapes
-from uir.runtime.backends.devices import open_backend, unusable
 from uir.runtime.errors import BackendError
 from uir.tools.doctor.children import ChildError, ask
 from uir.tools.doctor.cli import chosen_device
-from uir.tools.doctor.devices import Device, chosen_by_auto, small_network
+from uir.tools.doctor.devices import Device, chosen_by_auto
 from uir.tools.doctor.engine_cache import CacheState
 from uir.tools.doctor.graphics import Gpu, Graphics, find_graphics
 from uir.tools.doctor.libraries import Library
@@ -202,24 +199,6 @@ def test_modules_of_the_current_folder_are_not_taken_for_libraries(
     (here / "av.py").write_text("")
     monkeypatch.chdir(here)
     assert Path(ask(module)["file"]).name == "__init__.py"
-
-
-@pytest.mark.parametrize("device", ["cpu", "openvino"])
-def test_the_small_network_changes_nothing(device: str) -> None:
-    if unusable(device):
-        pytest.skip(f"{device} cannot be used here")
-    backend = open_backend(device)
-    frames = np.random.default_rng(1).integers(0, 256, (2, 16, 24, 3), np.uint8)
-    assert np.array_equal(backend.load(backend.build(small_network(), None)).run(frames), frames)
-
-
-@pytest.mark.rtx
-def test_tensorrt_builds_the_small_network() -> None:
-    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
-    from uir.runtime.backends.tensorrt import BuildOptions, TensorRTBackend
-
-    backend = TensorRTBackend("tensorrt-rtx", BuildOptions(compute_capabilities=("8.6",)))
-    assert backend.build(small_network(), Shapes.only((1, 32, 32)))
 
 
 def test_the_cache_is_looked_at_and_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,15 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from onnx import TensorProto, helper, numpy_helper
-
-from uir.runtime.backends import Engine, Shapes
 from uir.runtime.backends.devices import DEVICES, open_backend
+from uir.runtime.backends.trial import try_backend
 from uir.runtime.errors import UirError
 from uir.tools.doctor.children import PATIENCE, ChildError, answer, ask, look_at_all
-
-_SIDE = 32  # pixels, of the frame that a device is tried with
 
 AUTO, *NAMES = DEVICES
 
@@ -24,8 +19,8 @@ class Device:
     """One of the devices that `--device` takes.
 
     Attributes:
-        opens: its backend is there, which is all that `auto` asks for; or looking for it ends the process, as it then
-            does with `auto`.
+        opens: `auto` takes it, if none before it opens, whether it is then usable or not; or looking for it ends the
+            process, as it then does with `auto`.
         usable: it has built an engine of a small network, and that gave the right frame.
         backend: the backend, its version and its device, in words.
         precisions: those that it runs, the fastest first.
@@ -73,35 +68,7 @@ def _try(arguments: Sequence[str]) -> dict[str, Any]:
         return {"failure": str(error)}
     found = {"opens": True, "backend": backend.describe(), "precisions": list(backend.preferred), "swift": swift}
     try:
-        shapes = Shapes.only((1, _SIDE, _SIDE)) if backend.static else None
-        exact = _repeats_frame(backend.load(backend.build(small_network(), shapes)))
+        try_backend(backend)
     except UirError as error:
         return {**found, "failure": str(error)}
-    if not exact:
-        failure = "a network that changes nothing gave another frame; update driver and libraries, or do without it"
-        return {**found, "failure": failure}
     return {**found, "usable": True}
-
-
-def small_network() -> bytes:
-    """A graph as packages have them, N x H x W x 3 uint8 on both sides, whose one convolution changes nothing."""
-    kernel = np.zeros((3, 3, 3, 3), np.float32)
-    kernel[range(3), range(3), 1, 1] = 1
-    frame, restored = (
-        helper.make_tensor_value_info(name, TensorProto.UINT8, ["n", "h", "w", 3]) for name in ("frame", "restored")
-    )
-    nodes = [
-        helper.make_node("Cast", ["frame"], ["numbers"], to=TensorProto.FLOAT),
-        helper.make_node("Transpose", ["numbers"], ["planes"], perm=[0, 3, 1, 2]),
-        helper.make_node("Conv", ["planes", "kernel"], ["same"], pads=[1, 1, 1, 1]),
-        helper.make_node("Transpose", ["same"], ["pixels"], perm=[0, 2, 3, 1]),
-        helper.make_node("Cast", ["pixels"], ["restored"], to=TensorProto.UINT8),
-    ]
-    graph = helper.make_graph(nodes, "same", [frame], [restored], [numpy_helper.from_array(kernel, "kernel")])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return bytes(model.SerializeToString())
-
-
-def _repeats_frame(engine: Engine) -> bool:
-    frame = np.random.default_rng(0).integers(0, 256, (1, _SIDE, _SIDE, 3), np.uint8)
-    return np.array_equal(engine.run(frame), frame)

@@ -6,7 +6,7 @@ import importlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from uir.runtime.errors import BackendError
+from uir.runtime.errors import BackendError, MissingBackendError
 
 Flavour = Literal["tensorrt", "tensorrt-rtx"]
 
@@ -55,13 +55,14 @@ def load_bindings(flavour: Flavour) -> Bindings:
     """Import TensorRT.
 
     Raises:
-        BackendError: it is not installed, cannot be loaded, or is too old.
+        MissingBackendError: it is not installed.
+        BackendError: it cannot be loaded, or is too old.
     """
     title, remedy = _TITLES[flavour], _REMEDIES[flavour]
     try:
         module = importlib.import_module(_MODULES[flavour])
     except ModuleNotFoundError as error:
-        raise BackendError(f"{title} is not installed ({error}); {remedy}") from error
+        raise MissingBackendError(f"{title} is not installed ({error}); {remedy}") from error
     except (ImportError, OSError, RuntimeError) as error:  # its libraries are missing, or of another version
         raise BackendError(f"{title} cannot be loaded: {error}; {remedy}") from error
     version = str(module.__version__)
