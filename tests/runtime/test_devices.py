@@ -263,3 +263,21 @@ def test_a_device_that_gives_another_frame_is_refused() -> None:
     try_backend(OnnxRuntimeBackend())
     with pytest.raises(BackendError, match="on the CPU gave another frame for a network that changes nothing"):
         try_backend(Wrong())
+
+
+def test_on_a_jetson_no_gpu_build_of_onnxruntime_is_recommended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    for release, file in (("5.15.148-tegra", "none"), ("6.8.12-custom", "nv_tegra_release")):
+        (tmp_path / "nv_tegra_release").touch()
+        monkeypatch.setattr("platform.release", lambda release=release: release)
+        monkeypatch.setattr("uir.runtime.backends.onnx_runtime._TEGRA", tmp_path / file)
+        with pytest.raises(BackendError) as caught:
+            OnnxRuntimeBackend("cuda")
+        assert "pip install onnxruntime-gpu" not in str(caught.value)
+        assert "--device tensorrt; docs/jetson.md says how" in str(caught.value)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    with pytest.raises(BackendError, match="then pip install onnxruntime-gpu"):
+        OnnxRuntimeBackend("cuda")
