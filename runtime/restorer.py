@@ -166,19 +166,26 @@ class Restorer:
             if self._active.engines:
                 self.compose(self.composition)
 
-    def __call__(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def __call__(self, frame: NDArray[np.uint8], composition: Composition | None = None) -> NDArray[np.uint8]:
         """Restore one frame, H x W x 3 uint8 RGB, or a batch of them, N x H x W x 3; any size.
+
+        Args:
+            composition: for this call alone; None is the one that was switched to.
 
         Returns:
             A new array of the same shape.
 
         Raises:
             FrameError: the array is of another type or shape, or empty.
+            UsageError: an unknown adapter.
             BackendError: the engine fails.
         """
         check_frame(frame)
         frames = frame if frame.ndim == 4 else frame[None]
-        engine, size = self._engine(self._active, frames.shape[1:3])
+        active = self._active
+        if composition is not None and composition != active.composition:
+            active = _Active(composition, self._source.precision(composition), {})
+        engine, size = self._engine(active, frames.shape[1:3])
         restored = self._restore(frames, engine, size)
         return restored if frame.ndim == 4 else restored[0]
 

@@ -79,11 +79,16 @@ class EngineSource:
         Raises:
             UsageError: the composition names an adapter that the package does not have.
         """
-        return self._prepare(self._recipe(composition, size))
+        future = self._prepare(self._recipe(composition, size))
+        if self._served - {composition}:
+            self.prepare_instant(composition, size)
+        return future
 
     def ready(self, composition: Composition, size: Size) -> bool:
-        """Whether the composition's own engine is in memory."""
-        return self._cache.find(self._recipe(composition, size).key) is not None
+        """Whether `get` would not wait: the composition's own engine, or the instant one, is in memory."""
+        instant = self._instant_recipe(composition, size)
+        recipes = [self._recipe(composition, size), *([instant] if instant else [])]
+        return any(self._cache.find(recipe.key) for recipe in recipes)
 
     def prepare_instant(self, composition: Composition, size: Size) -> Future[Engine] | None:
         """Make the refittable engine in the background; None where the backend has no use for one."""

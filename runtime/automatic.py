@@ -1,0 +1,99 @@
+"""`uir-run` where no adapters are named: the router chooses, for each picture and along each video."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from uir.runtime.follow import Follower, FollowOptions, Moment, shown
+from uir.runtime.restorer import Restorer
+from uir.runtime.router import Router
+from uir.runtime.trace import Trace, explain, write_traces
+
+
+class Automatic:
+    """Restores files by what is seen in them.
+
+    Args:
+        restorer: what restores; its compositions are chosen.
+        options: how videos are followed.
+        explain: say on stderr what was seen, whenever the decision changes.
+
+    Raises:
+        UsageError: the package has no router.
+        PackageError: the package's router is damaged.
+    """
+
+    def __init__(self, restorer: Restorer, options: FollowOptions, *, explain: bool) -> None:
+        self._restorer, self._options, self._explains = restorer, options, explain
+        self._router = Router(restorer.package)
+        self._traces: list[Trace] = []
+
+    def begin(self, source: Path) -> Follower:
+        """What restores the next file, frame by frame; a picture is a stream of one frame."""
+        trace = Trace(str(source), self._restorer.describe())
+        self._traces.append(trace)
+
+        def tell(moment: Moment) -> None:
+            before = trace.moments[-1].wanted if trace.moments else None
+            trace.moments.append(moment)
+            if self._explains and moment.wanted != before:
+                tqdm.write(f"{source}: {moment.seconds:.2f} s: {explain(moment)}", file=sys.stderr)
+
+        return Follower(self._restorer, self._router, self._options, tell)
+
+    def decisions(self) -> list[tuple[float, str]]:
+        """What was decided along the last file: when, in seconds, and what."""
+        return [(seconds, shown(composition)) for seconds, composition in self._traces[-1].changes]
+
+    def write(self, path: Path, *, overwrite: bool) -> None:
+        """Write what was seen and done in all files so far, as JSON.
+
+        Raises:
+            OutputError: the file exists, or cannot be written.
+        """
+        write_traces(path, self._traces, overwrite=overwrite)
+
+
+class Fixed:
+    """Restores files with the restorer's composition."""
+
+    def __init__(self, restorer: Restorer) -> None:
+        self._restorer = restorer
+
+    def begin(self, _source: Path) -> _Steady:
+        """What restores the next file, frame by frame."""
+        return _Steady(self._restorer)
+
+    def decisions(self) -> list[tuple[float, str]]:
+        """The one composition, from the start."""
+        return [(0.0, self._restorer.composition.key)]
+
+
+class _Steady:
+    def __init__(self, restorer: Restorer) -> None:
+        self._restorer, self._told = restorer, False
+
+    def __call__(self, frame: NDArray[np.uint8], _seconds: float) -> NDArray[np.uint8]:
+        if not self._told:  # the first frame says what size all of them have
+            self._told = True
+            self._restorer.expect(*frame.shape[:2])
+        return self._restorer(frame)
+
+    @property
+    def label(self) -> str:
+        return self._restorer.composition.key
+
+
+def summary(decisions: Sequence[tuple[float, str]]) -> str:
+    """What a file was restored with: `rain`, or `clean, rain, haze=0.5,rain=0.5 (2 changes)`."""
+    names = list(dict.fromkeys(name for _, name in decisions))
+    changes = len(decisions) - 1
+    if not changes:
+        return names[0]
+    return f"{'; '.join(names)} ({changes} change{'s' if changes > 1 else ''})"

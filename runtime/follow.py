@@ -1,0 +1,238 @@
+"""Video that follows the weather: looks at the frames, decides on a composition, and switches to it without a stall.
+
+A look gives similarities (see `router`). They are smoothed over time; another composition must be seen several looks
+in a row before it is taken (hysteresis), so that a doubtful picture does not make the mix chatter. A scene cut starts
+afresh. The engine of a new composition is made in the background, and what is nearest to it serves meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from uir.runtime.backends import Engine
+from uir.runtime.composition import Composition
+from uir.runtime.cuts import CutDetector
+from uir.runtime.errors import BackendError
+from uir.runtime.package import Precision
+from uir.runtime.restorer import Restorer
+
+log = logging.getLogger(__name__)
+
+Frame = NDArray[np.uint8]
+CLEAN = Composition()
+
+
+class Sight(Protocol):
+    """What looks and weighs: a `Router`."""
+
+    def look(self, frame: Frame) -> dict[str, float]: ...
+
+    def weigh(self, similarities: Mapping[str, float]) -> Composition: ...
+
+
+@dataclass(frozen=True)
+class FollowOptions:
+    """How a stream is followed.
+
+    Attributes:
+        every: frames from one look to the next.
+        newest: share of the newest look in the smoothed similarities, in (0, 1]; the rest is what was smoothed before.
+        confirm: looks in a row that must ask for other adapters before they are taken.
+        band: how much a weight must differ, in all these looks, where the adapters are the same.
+        fade: seconds in which a change blends over; frames cost twice as much meanwhile.
+    """
+
+    every: int = 3
+    newest: float = 0.6
+    confirm: int = 2
+    band: float = 0.25
+    fade: float = 0.0
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What was done with one frame.
+
+    Attributes:
+        seconds: the frame's time.
+        similarities: what this frame's look gave, None where it was not looked at.
+        cut: a scene began with it.
+        wanted: the composition decided on.
+        served: the composition that restored it; empty for a frame that passed through untouched.
+        precision: of the engine; None where none ran.
+    """
+
+    seconds: float
+    similarities: dict[str, float] | None
+    cut: bool
+    wanted: Composition
+    served: Composition
+    precision: Precision | None
+
+
+class Follower:
+    """Restores the frames of one stream, in order, with the composition that each time needs.
+
+    Example:
+        >>> restorer = Restorer("restore.uir")
+        >>> follower = Follower(restorer, Router(restorer.package))
+        >>> restored = follower(frame, seconds)
+
+    A clean picture passes through untouched. Not to be shared by threads; each stream has its own.
+
+    Args:
+        restorer: what restores; its composition is changed.
+        router: what looks and weighs.
+        options: how quickly to follow.
+        told: called with what was done, after each frame.
+    """
+
+    def __init__(
+        self,
+        restorer: Restorer,
+        router: Sight,
+        options: FollowOptions = FollowOptions(),
+        told: Callable[[Moment], object] = lambda _: None,
+    ) -> None:
+        self._restorer, self._router, self._options, self._told = restorer, router, options, told
+        self._cuts = CutDetector()
+        self._frames = 0
+        self._smoothed: dict[str, float] = {}
+        self._doubts: list[Composition] = []  # what the last looks asked for, in place of what is wanted
+        self._wanted = self._served = CLEAN
+        self._used: list[Composition] = []
+        self._coming: tuple[Composition, Future[Engine]] | None = None
+        self._faded: tuple[Composition, float] | None = None  # what is blended from, and since when
+        self._given_up: set[Composition] = set()
+
+    def __call__(self, frame: Frame, seconds: float) -> Frame:
+        """Restore the next frame.
+
+        Args:
+            frame: H x W x 3 uint8 RGB.
+            seconds: its time.
+
+        Returns:
+            An array of the same shape; the very frame where it passes through.
+
+        Raises:
+            FrameError: it is no such frame.
+            BackendError: the engine fails.
+        """
+        cut = self._cuts(frame)
+        similarities = None
+        if cut or self._frames % self._options.every == 0:
+            similarities = self._router.look(frame)
+            self._decide(similarities, afresh=cut or self._frames == 0)
+        first, self._frames = self._frames == 0, self._frames + 1
+        if first:
+            self._restorer.expect(*frame.shape[:2])
+        self._serve(seconds, wait=first)
+        restored = self._restored(frame, seconds)
+        precision = None if self._served == CLEAN else self._restorer.precision
+        self._told(Moment(seconds, similarities, cut, self._wanted, self._served, precision))
+        return restored
+
+    @property
+    def label(self) -> str:
+        """What the last frame was restored with, for people."""
+        return shown(self._served)
+
+    def _decide(self, similarities: dict[str, float], *, afresh: bool) -> None:
+        """Take a look into account."""
+        if afresh:
+            self._smoothed = similarities
+            self._wanted, self._doubts = self._router.weigh(similarities), []
+            return
+        new = self._options.newest
+        self._smoothed = {name: new * value + (1 - new) * self._smoothed[name] for name, value in similarities.items()}
+        seen = self._router.weigh(self._smoothed)
+        if not _other(seen, self._wanted, self._options.band):
+            self._doubts = []
+            return
+        self._doubts.append(seen)
+        latest = self._doubts[-self._options.confirm :]
+        agreed = len(latest) == self._options.confirm and all(_names(each) == _names(seen) for each in latest)
+        # That none of so many looks agrees with what is wanted is reason enough, even where they differ.
+        if agreed or len(self._doubts) >= 3 * self._options.confirm:
+            self._wanted, self._doubts = seen, []
+
+    def _serve(self, seconds: float, *, wait: bool) -> None:
+        """Come as near to the wanted composition as can be had without waiting, unless there is no choice."""
+        if self._served == self._wanted or self._wanted in self._given_up:
+            return
+        if self._wanted == CLEAN or wait or self._restorer.ready(self._wanted):
+            self._switch(self._wanted, seconds, fade=not wait)
+            return
+        if self._coming is None or self._coming[0] != self._wanted:
+            self._coming = self._wanted, self._restorer.prepare(self._wanted)
+            self._switch(self._nearest(), seconds, fade=True)
+        elif self._coming[1].done():
+            error = self._coming[1].exception()
+            if error is None:
+                self._switch(self._wanted, seconds, fade=True)
+            elif isinstance(error, BackendError):
+                self._given_up.add(self._wanted)
+                log.warning("%s cannot be used, %s goes on: %s", self._wanted.key, self._served.key, error)
+            else:
+                raise error
+
+    def _nearest(self) -> Composition:
+        """Of what is ready, and of what serves now, the composition nearest to the wanted one."""
+        there = [self._served, *(each for each in self._used if self._restorer.ready(each))]
+        return min(there, key=lambda each: _distance(each, self._wanted))
+
+    def _switch(self, composition: Composition, seconds: float, *, fade: bool) -> None:
+        if composition == self._served:
+            return
+        if composition != CLEAN:
+            self._restorer.compose(composition)
+            if composition not in self._used:
+                self._used.append(composition)
+        self._faded = (self._served, seconds) if fade and self._options.fade else None
+        self._served = composition
+
+    def _restored(self, frame: Frame, seconds: float) -> Frame:
+        restored = self._with(self._served, frame)
+        if self._faded is None:
+            return restored
+        before, since = self._faded
+        share = (seconds - since) / self._options.fade
+        if not 0 <= share < 1:
+            self._faded = None
+            return restored
+        blended = cv2.addWeighted(self._with(before, frame), 1 - share, restored, share, 0)
+        return np.asarray(blended, np.uint8)
+
+    def _with(self, composition: Composition, frame: Frame) -> Frame:
+        return frame if composition == CLEAN else self._restorer(frame, composition)
+
+
+def shown(composition: Composition) -> str:
+    """A decision's name: a composition's key, or `clean` for frames that pass through."""
+    return "clean" if composition == CLEAN else composition.key
+
+
+def _names(composition: Composition) -> list[str]:
+    return [name for name, _ in composition.items]
+
+
+def _other(one: Composition, another: Composition, band: float) -> bool:
+    """Whether two compositions have other adapters, or weights that differ by more than the band."""
+    if _names(one) != _names(another):
+        return True
+    return any(abs(a - b) > band for (_, a), (_, b) in zip(one.items, another.items, strict=True))
+
+
+def _distance(one: Composition, another: Composition) -> float:
+    """The sum of the weights' differences."""
+    first, second = dict(one.items), dict(another.items)
+    return sum(abs(first.get(name, 0) - second.get(name, 0)) for name in first.keys() | second.keys())

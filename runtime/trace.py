@@ -1,0 +1,67 @@
+"""What was seen and done while a stream was followed, for people and for scripts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from uir.runtime.atomic import atomic_output
+from uir.runtime.composition import Composition
+from uir.runtime.follow import Moment, shown
+
+NAMED = 3  # similarities that are named where all would be too many
+
+
+class Trace:
+    """The moments of one file, in order.
+
+    Args:
+        source: its name.
+        engine: what restores it, in words.
+    """
+
+    def __init__(self, source: str, engine: str) -> None:
+        self.source, self.engine = source, engine
+        self.moments: list[Moment] = []
+
+    @property
+    def changes(self) -> list[tuple[float, Composition]]:
+        """When the decision changed, seconds, and to what; the first decision is the first of them."""
+        found: list[tuple[float, Composition]] = []
+        for moment in self.moments:
+            if not found or found[-1][1] != moment.wanted:
+                found.append((moment.seconds, moment.wanted))
+        return found
+
+    def plain(self) -> dict[str, Any]:
+        """All of it as JSON has it."""
+        frames = [
+            {
+                "seconds": round(moment.seconds, 6),
+                "similarities": moment.similarities and {k: round(v, 4) for k, v in moment.similarities.items()},
+                "cut": moment.cut,
+                "wanted": shown(moment.wanted),
+                "served": shown(moment.served),
+                "precision": moment.precision,
+            }
+            for moment in self.moments
+        ]
+        return {"input": self.source, "engine": self.engine, "frames": frames}
+
+
+def explain(moment: Moment) -> str:
+    """What was seen, and what was decided: `haze 0.71, rain 0.40, clean 0.12 -> haze=0.5625,rain=0.4375`."""
+    seen = sorted((moment.similarities or {}).items(), key=lambda pair: -pair[1])[:NAMED]
+    return f"{', '.join(f'{name} {value:.2f}' for name, value in seen)} -> {shown(moment.wanted)}"
+
+
+def write_traces(path: Path, traces: Sequence[Trace], *, overwrite: bool) -> None:
+    """Write the traces of some files as JSON.
+
+    Raises:
+        OutputError: the file exists, or cannot be written.
+    """
+    with atomic_output(path, overwrite=overwrite) as temporary:
+        temporary.write_text(json.dumps({"files": [trace.plain() for trace in traces]}, indent=1) + "\n")
