@@ -106,10 +106,10 @@ def open_backend(device: str, *, exact: bool = False) -> Backend:
         except BackendError as error:
             failure = error
             if not isinstance(error, MissingBackendError):
-                failing.append(f"{name} is installed and cannot be used: {error}")
+                failing.append(f"{name}: {error}")
             continue
         if failing:
-            log.warning("auto takes %s: %s", name, "; ".join(failing))
+            log.warning("auto takes %s, since what is installed for others fails: %s", name, "; ".join(failing))
         return backend
     raise failure
 

@@ -98,9 +98,11 @@ class OnnxRuntimeBackend:
         # A plan of the memory is made at a size's first run and allocated beside that run's own: twice the peak.
         options.enable_mem_pattern = False
         try:
-            session = onnxruntime.InferenceSession(built, options, providers=[self._provider.name])
+            # Its own fallback would print to stdout, and go on with the CPU.
+            session = onnxruntime.InferenceSession(built, options, [self._provider.name], enable_fallback=0)
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
-            raise BackendError(f"ONNX Runtime {onnxruntime.__version__} cannot compile the model: {error}") from error
+            reason = " ".join(str(error).split())
+            raise BackendError(f"ONNX Runtime {onnxruntime.__version__} cannot compile the model: {reason}") from error
         given = session.get_providers()[0]
         if given != self._provider.name:  # it says nothing when it falls back
             raise BackendError(
