@@ -19,6 +19,7 @@ from uir.runtime import Restorer
 from uir.runtime.backends import Shapes
 from uir.runtime.backends.devices import DEVICES, open_backend, unusable
 from uir.runtime.backends.onnx_runtime import OnnxRuntimeBackend
+from uir.runtime.backends.openvino import multiplies_bytes
 from uir.runtime.backends.trial import small_network, try_backend
 from uir.runtime.composition import Composition
 from uir.runtime.disk_cache import DiskCache
@@ -93,6 +94,40 @@ def test_openvino_gives_what_onnxruntime_gives(model: bytes, frames: Frame, shap
     mean_square = np.mean((fast.load(fast.build(model, shapes)).run(frames) - expected) ** 2)
     assert 10 * np.log10(255**2 / max(mean_square, 1e-9)) > 45
     assert exact.identity() | {"precision": ""} == fast.identity() | {"precision": ""}
+
+
+CPUINFO = "processor\t: 0\nmodel name\t: {}\nflags\t\t: fpu sse4_2 avx2 {}\nbogomips\t: 4000.00\n"
+
+
+@pytest.mark.parametrize(
+    ("model", "flags", "fast"),
+    [
+        ("Skylake-X", "avx512f avx512vl", False),
+        ("Cascade Lake", "avx512f avx512_vnni", True),
+        ("Alder Lake", "avx_vnni", True),
+        ("Sapphire Rapids", "amx_tile amx_int8", True),
+        ("avx512_vnni", "", False),
+    ],
+)
+def test_int8_comes_first_where_the_processor_multiplies_bytes(
+    model: str, flags: str, fast: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(CPUINFO.format(model, flags))
+    assert multiplies_bytes(cpuinfo) is fast
+    assert not multiplies_bytes(tmp_path / "none")
+    monkeypatch.setattr("uir.runtime.backends.openvino.multiplies_bytes", lambda: fast)
+    assert open_backend("openvino").preferred == (("int8", "fp32") if fast else ("fp32", "int8"))
+
+
+def test_openvino_takes_bfloat16_only_where_the_processor_has_it(
+    monkeypatch: pytest.MonkeyPatch, call: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    pytest.importorskip("openvino")
+    code = "from uir.runtime.backends.devices import open_backend as o; print(o('openvino').identity()['precision'])"
+    monkeypatch.setenv("OV_CPU_MAX_ISA", "AVX2")  # OpenVINO's own switch
+    assert call("python", "-c", code).stdout == "f32\n"
 
 
 def test_openvino_runs_frames_of_all_sizes_in_many_threads(model: bytes, frames: Frame) -> None:
@@ -235,8 +270,9 @@ def test_auto_passes_over_what_is_installed_and_fails_and_says_why(
     (record,) = caplog.records
     said = record.getMessage()
     assert record.levelname == "WARNING"
-    assert said.startswith(f"auto takes {'cpu' if unusable('openvino') else 'openvino'}: tensorrt is installed and ")
-    assert "cuda is installed and cannot be used: ONNX Runtime" in said
+    taken = "cpu" if unusable("openvino") else "openvino"
+    assert said.startswith(f"auto takes {taken}, since what is installed for others fails: tensorrt: ")
+    assert "; cuda: ONNX Runtime" in said
     assert "fell back to CPUExecutionProvider: CUDA cannot be used here" in said
     with pytest.raises(BackendError, match="CUDA cannot be used here"):
         open_backend("cuda")
