@@ -137,7 +137,6 @@ def test_a_composition_never_seen_is_served_at_once_and_its_own_engine_swapped_i
     assert isinstance(engine, Meanwhile)
     given = np.ascontiguousarray(frame[None, : SIZE[0], : SIZE[1]])
     assert np.array_equal(engine.run(given)[0], expected("haze"))
-    assert not source.ready(haze, SIZE)
     assert backend.built == ["own", "instant"]
     own = source.prepare(haze, SIZE)  # the one that is under way
     backend.go.set()
