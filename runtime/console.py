@@ -7,10 +7,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import partialmethod
+
+from tqdm import tqdm
 
 from uir.runtime.errors import UirError
 
 INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
+UNSIZED = 80, 24  # columns and rows of a terminal that does not say, as the terminals of old had
 
 
 def run_command(name: str, main: Callable[[Sequence[str] | None], int | None]) -> int:
@@ -24,6 +28,7 @@ def run_command(name: str, main: Callable[[Sequence[str] | None], int | None]) -
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     logging.basicConfig(format=f"{name}: %(levelname)s: %(message)s")
     logging.addLevelName(logging.WARNING, "warning")
+    _size_bars()
     try:
         status = main(None) or 0
         sys.stdout.flush()  # here, where a closed pipe is caught
@@ -43,3 +48,14 @@ def run_command(name: str, main: Callable[[Sequence[str] | None], int | None]) -
             raise
         print(f"{name}: error: {error.filename}: {error.strerror}", file=sys.stderr)
         return 1
+
+
+def _size_bars() -> None:
+    """Let bars be seen on a terminal that tells no size (serial consoles, some pty's), where tqdm shows none."""
+    try:
+        sized = all(os.get_terminal_size(sys.stderr.fileno()))
+    except (OSError, ValueError):  # no terminal: there are no bars
+        return
+    if not sized:
+        # tqdm's own way to a default of all bars, in whatever room they are made.
+        tqdm.__init__ = partialmethod(tqdm.__init__, ncols=UNSIZED[0] - 1, nrows=UNSIZED[1])  # type: ignore[assignment]
