@@ -2,7 +2,9 @@
 
 from uir.runtime.composition import Composition
 from uir.runtime.errors import UirError
+from uir.runtime.follow import Follower, FollowOptions
 from uir.runtime.package import Package
 from uir.runtime.restorer import Restorer
+from uir.runtime.router import Router
 
-__all__ = ["Composition", "Package", "Restorer", "UirError"]
+__all__ = ["Composition", "FollowOptions", "Follower", "Package", "Restorer", "Router", "UirError"]
