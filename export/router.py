@@ -95,7 +95,7 @@ def choose_prototypes(router: ExportRouter, sources: Mapping[str, Path]) -> tupl
             without[name] = f"is called {CLEAN}"
         elif own.is_file() and _router_of(own) == router.digest:
             found[name] = _prototype(own, router)
-        elif (published := shipped.get(folder.resolve())) in router.prototypes:
+        elif (published := shipped.get(folder.resolve(), "")) in router.prototypes:
             found[name] = router.prototypes[published]
         else:
             without[name] = "has a prototype for another router" if own.is_file() else "has no prototype"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from uir.runtime.composition import DECIMALS, Composition
 from uir.runtime.errors import FrameError, PackageError, UsageError
-from uir.runtime.looks import CROP, CROPS, THUMBNAIL, look
+from uir.runtime.looks import CROP, CROPS, THUMBNAIL, Look, look
 from uir.runtime.package import Package, RouterSettings
 
 CLEAN = "clean"
@@ -55,19 +55,9 @@ class Embedder:
             raise ValueError(f"it takes {inputs} and gives {outputs}, which is no router's network")
         self.dimensions = dimensions
 
-    def __call__(self, frame: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The embedding of an H x W x 3 uint8 RGB frame: float32, of length one. Safe to call from many threads.
-
-        Raises:
-            FrameError: it is no such frame.
-        """
-        if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-            found = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
-            raise FrameError(f"the router looks at one frame at a time, uint8 H x W x 3 RGB; this is {found}")
-        if not frame.size:
-            raise FrameError("the router was given a frame without pixels")
-        thumbnail, crops = look(frame)
-        given = {"thumbnails": thumbnail[None], "crops": crops[None]}
+    def __call__(self, seen: Look) -> NDArray[np.float32]:
+        """The embedding of one frame: float32, of length one. Safe to call from many threads."""
+        given = {"thumbnails": seen.thumbnail[None], "crops": seen.crops[None]}
         embedding: NDArray[np.float32] = self._session.run([EMBEDDINGS], given)[0][0]
         return embedding
 
@@ -128,7 +118,8 @@ class Router:
         Raises:
             FrameError: it is no such frame.
         """
-        similarities = self._prototypes @ self._embed(frame)
+        _check(frame)
+        similarities = self._prototypes @ self._embed(look(frame))
         return dict(zip(self._names, similarities.tolist(), strict=True))
 
     def weigh(self, similarities: Mapping[str, float]) -> Composition:
@@ -149,6 +140,14 @@ class Router:
             parts = [there[name] for name in chosen]
         steps = on_lattice(parts, self.settings.lattice)
         return Composition.of({name: step / self.settings.lattice for name, step in zip(chosen, steps, strict=True)})
+
+
+def _check(frame: NDArray[np.uint8]) -> None:
+    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+        found = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
+        raise FrameError(f"the router looks at one frame at a time, uint8 H x W x 3 RGB; this is {found}")
+    if not frame.size:
+        raise FrameError("the router was given a frame without pixels")
 
 
 def unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,14 +1,20 @@
-"""Train a base together with its adapters, adapters over a frozen base, or one whole network for comparison.
+"""Train a base together with its adapters, adapters over a frozen base, or the router that chooses among them.
 
 examples:
   uir-train base --photos photos/ --steps 20000 --out runs/ten
   uir-train base --init runs/ten --photos photos/ --steps 5000 --out runs/longer
   uir-train adapter snow --base B.safetensors --init runs/ten --beside rain,haze --photos photos/ --out runs/snow
   uir-train full rain --base B.safetensors --init runs/ten --photos photos/ --out runs/full_rain
+  uir-train router --photos photos/ --out runs/router
+  uir-train prototype loras/fog --examples foggy_photos/
 
 A base is trained with one adapter for each degradation, on sampled compositions, since adapters that never met during
 training interfere when they are merged. Adapters that are named together are likewise trained together, the base
-frozen. A run that was interrupted goes on when the same command is given again.
+frozen. One whole network for one degradation (full) is what adapters are compared with. A run that was interrupted goes
+on when the same command is given again.
+
+The router knows an adapter by its prototype. Adapters that are trained over a frozen base get theirs at the end; others
+from examples of what they are for (prototype).
 """
 
 from __future__ import annotations
@@ -27,6 +33,7 @@ from torch import nn
 from uir.calibration.degradations import DEGRADATIONS
 from uir.export.adapters import write_peft
 from uir.export.bases import save_base
+from uir.export.router import PROTOTYPE
 from uir.runtime.atomic import atomic_output
 from uir.runtime.errors import MissingFileError, OutputError, UsageError
 from uir.runtime.factors import Factors
@@ -34,13 +41,24 @@ from uir.tools.photos import find_photos
 from uir.tools.train.data import DegradedPatches, Sampling
 from uir.tools.train.loop import Schedule, train
 from uir.tools.train.lora import base_weights, updates
-from uir.tools.train.options import check, parser
+from uir.tools.train.options import check, check_router, parser
+from uir.tools.train.prototype import chosen_router, prototype_from_pictures, prototypes_from_degrading
+from uir.tools.train.router import Course, train_router
+from uir.tools.train.router_data import Plan
 from uir.tools.train.start import Start, merged, start
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; see the module's docstring."""
     options = parser(__doc__).parse_args(arguments)
+    if options.kind == "prototype":
+        prototype_from_pictures(options.adapter, options.examples, options.router)
+        print(options.adapter / PROTOTYPE)
+        return
+    command = list(arguments if arguments is not None else sys.argv[1:])
+    if options.kind == "router":
+        _router(options, command)
+        return
     if options.kind == "full":  # one degradation has the whole network: there is nothing to mix
         options.alpha, options.lora_plus = None, 1.0
         options.singles, options.pairs, options.triples = 1.0, 0.0, 0.0
@@ -52,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     schedule = Schedule(options.steps, options.lr, options.lora_plus, train_base=options.kind != "adapter")
     photos = find_photos(options.photos)
     excluded = _exclusions(options.exclude)
+    router = chosen_router(options.router) if options.kind == "adapter" else None
 
     torch.manual_seed(options.seed)
     begun = _start(options, names, beside)
@@ -89,14 +108,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.kind != "full":
         for name in names:
             _write_adapter(options.out / name, averaged, name, rank=options.rank, alpha=options.alpha)
+    if router:
+        prototypes_from_degrading(options.out, Plan(photos, names, excluded, options.seed), router)
     record = {
         **identity,
-        "command": ["uir-train", *(arguments if arguments is not None else sys.argv[1:])],
+        "command": ["uir-train", *command],
         "torch": torch.__version__,
         "hours of the last stretch": round((time.time() - started) / 3600, 3),
     }
     with atomic_output(options.out / "record.json", overwrite=True) as temporary:
         temporary.write_text(json.dumps(record, indent=2) + "\n")
+    print(options.out)
+
+
+def _router(options: argparse.Namespace, command: Sequence[str]) -> None:
+    names = [name for name in DEGRADATIONS if name in options.degradations]
+    check_router(options, options.degradations)
+    plan = Plan(find_photos(options.photos), names, _exclusions(options.exclude), options.seed)
+    course = Course(options.epochs, options.lr)
+    train_router(plan, options.pictures, course, options.out, workers=options.workers, command=command)
     print(options.out)
 
 

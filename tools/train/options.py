@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from uir.calibration.degradations import DEGRADATIONS
@@ -12,6 +12,7 @@ from uir.export.bases import ARCHITECTURES
 from uir.runtime.errors import UsageError
 from uir.tools.train.data import Sampling
 from uir.tools.train.loop import Schedule
+from uir.tools.train.router import Course
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -19,7 +20,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="uir-train", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    kinds = top.add_subparsers(dest="kind", required=True, metavar="{base,adapter,full}")
+    kinds = top.add_subparsers(dest="kind", required=True, metavar="{base,adapter,full,router,prototype}")
     base = kinds.add_parser("base", help="a base together with one adapter for each degradation")
     base.add_argument("--architecture", default="unet", choices=sorted(ARCHITECTURES), help="default: %(default)s")
     base.add_argument("--degradations", type=_names, default=list(DEGRADATIONS), metavar="A,B", help="default: all")
@@ -47,6 +48,17 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         _add_run(command)
     for command in (base, adapter):
         _add_adapters(command)
+    router = kinds.add_parser("router", help="the network that chooses adapters by a frame")
+    _add_router(router)
+    prototype = kinds.add_parser("prototype", help="what lets the router choose an adapter, from examples")
+    prototype.add_argument("adapter", type=Path, metavar="FOLDER", help="the adapter's folder; the prototype joins it")
+    prototype.add_argument(
+        "--examples", type=Path, required=True, metavar="FOLDER", help="pictures that are degraded as it is for"
+    )
+    for command in (adapter, prototype):
+        command.add_argument(
+            "--router", type=Path, metavar="FOLDER", help="the router that prototypes are for (default: the zoo's)"
+        )
     return top
 
 
@@ -59,10 +71,33 @@ def _favours(text: str) -> dict[str, float]:
     return {name: float(times) for name, _, times in (part.partition("=") for part in _names(text))}
 
 
-def _add_run(command: argparse.ArgumentParser) -> None:
+def _add_router(command: argparse.ArgumentParser) -> None:
+    _add_source(command)
+    add = command.add_argument
+    add("--degradations", type=_names, default=list(DEGRADATIONS), metavar="A,B", help="default: all")
+    add("--pictures", type=int, default=12000, help="photos to degrade and look at (default: %(default)s)")
+    add("--epochs", type=int, default=Course.epochs, help="times to go over them (default: %(default)s)")
+    add("--lr", type=float, default=Course.lr, help="peak learning rate (default: %(default)s)")
+
+
+def _add_source(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--photos", type=Path, required=True, metavar="FOLDER", help="clean photos")
     add("--out", type=Path, required=True, metavar="FOLDER", help="the run's folder")
+    add("--seed", type=int, default=1, help="default: %(default)s")
+    add("--workers", type=int, default=1, help="processes that degrade (default: %(default)s)")
+    add(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="a list of photos that are no clean target for a degradation, such as haze=hazy.txt; repeatable",
+    )
+
+
+def _add_run(command: argparse.ArgumentParser) -> None:
+    _add_source(command)
+    add = command.add_argument
     add("--steps", type=int, default=10000, help="default: %(default)s")
     add("--rank", type=int, default=16, help="rank of the adapters (default: %(default)s)")
     add("--lr", type=float, default=Schedule.lr, help="peak learning rate (default: %(default)s)")
@@ -96,15 +131,6 @@ def _add_run(command: argparse.ArgumentParser) -> None:
         metavar="NAME=TIMES,...",
         help="draw a degradation so many times as often as the others, such as noise=3,inpaint=2",
     )
-    add("--seed", type=int, default=1, help="default: %(default)s")
-    add("--workers", type=int, default=1, help="processes that degrade (default: %(default)s)")
-    add(
-        "--exclude",
-        action="append",
-        default=[],
-        metavar="NAME=FILE",
-        help="a list of photos that are no clean target for a degradation, such as haze=hazy.txt; repeatable",
-    )
 
 
 def _add_adapters(command: argparse.ArgumentParser) -> None:
@@ -128,11 +154,7 @@ def check(options: argparse.Namespace, names: Sequence[str], beside: Sequence[st
     Raises:
         UsageError: an unknown degradation, a number out of its range, `--beside` without `--init`.
     """
-    unknown = [name for name in (*names, *beside) if name not in DEGRADATIONS]
-    if unknown:
-        raise UsageError(f"no such degradation: {', '.join(unknown)}; there are {', '.join(DEGRADATIONS)}")
-    if not names:
-        raise UsageError(f"no degradation is named; there are {', '.join(DEGRADATIONS)}")
+    _check_names(names, beside)
     if set(names) & set(beside):
         raise UsageError(f"--beside {','.join(beside)}: these stay frozen, so they cannot be trained as well")
     if beside and not options.init:
@@ -143,9 +165,7 @@ def check(options: argparse.Namespace, names: Sequence[str], beside: Sequence[st
     if not all(0 < times < math.inf for times in options.favour.values()):
         raise UsageError("--favour: each NAME=TIMES must be a number above 0")
     least_of = {"steps": 1, "rank": 1, "batch": 1, "patch": 1, "large_patch": 1, "seed": 0, "workers": 0}
-    for option, least in least_of.items():
-        if getattr(options, option) < least:
-            raise UsageError(f"--{option.replace('_', '-')} must be at least {least}")
+    _check_least(options, least_of)
     for option in ("alpha", "lr", "lora_plus"):
         value = getattr(options, option)
         if value is not None and not 0 < value < math.inf:
@@ -156,3 +176,29 @@ def check(options: argparse.Namespace, names: Sequence[str], beside: Sequence[st
     for option in ("large_share", "intact"):
         if not 0 <= getattr(options, option) <= 1:
             raise UsageError(f"--{option.replace('_', '-')} is a share, from 0 to 1")
+
+
+def check_router(options: argparse.Namespace, names: Sequence[str]) -> None:
+    """Refuse what no router can be trained by.
+
+    Raises:
+        UsageError: an unknown degradation, or a number out of its range.
+    """
+    _check_names(names)
+    _check_least(options, {"pictures": 1, "epochs": 1, "seed": 0, "workers": 0})
+    if not 0 < options.lr < math.inf:
+        raise UsageError("--lr must be a number above 0")
+
+
+def _check_names(names: Sequence[str], beside: Sequence[str] = ()) -> None:
+    unknown = [name for name in (*names, *beside) if name not in DEGRADATIONS]
+    if unknown:
+        raise UsageError(f"no such degradation: {', '.join(unknown)}; there are {', '.join(DEGRADATIONS)}")
+    if not names:
+        raise UsageError(f"no degradation is named; there are {', '.join(DEGRADATIONS)}")
+
+
+def _check_least(options: argparse.Namespace, least_of: Mapping[str, int]) -> None:
+    for option, least in least_of.items():
+        if getattr(options, option) < least:
+            raise UsageError(f"--{option.replace('_', '-')} must be at least {least}")
