@@ -183,6 +183,18 @@ def test_an_engine_too_far_from_float32_fails(package: Path, edit_manifest: Edit
     assert str(tested).endswith("selftest: 1 of 1 engines FAILED")
 
 
+def test_one_composition_can_be_tested_alone(package: Path) -> None:
+    mix = "haze=0.4,rain=0.6"
+    tested = selftest(Package(package), CPU, SIZE, [Composition.parse(mix)])
+    assert [result.composition for result in tested.results] == [mix]
+    assert tested.passed
+    for wrong, words in (("fog", "fog"), ("rain=much", "much")):
+        with pytest.raises(UsageError, match=words):
+            main(["--selftest", "--package", str(package), "--compose", wrong])
+    with pytest.raises(UsageError, match="add --selftest"):
+        main(["--compose", "rain"])
+
+
 def test_a_package_that_lists_nothing_is_tested_by_its_default(package: Path, edit_manifest: Edit) -> None:
     edit_manifest(lambda manifest: manifest.update(compositions={}, default="haze=0.3"))
     fast, exact = open_backend(FAST), open_backend(FAST, exact=True)

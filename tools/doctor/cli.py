@@ -1,8 +1,9 @@
 """Say on one page what this machine has, which devices uir-edge can use on it, and why not the others.
 
 Each device is tried with a small network. --selftest restores made-up frames by each engine of a package, one for each
-composition and each precision that the device runs, and holds them against float32 on the CPU. Engines are kept, so
-that this also builds them ahead of their use; on a Jetson, that takes minutes for each.
+composition that it lists (ten in a package of ten adapters) and each precision that the device runs, and holds them
+against float32 on the CPU. Engines are kept, so that this also builds them ahead of their use, for frames of --size
+alone; on a Jetson, that takes minutes for each, and --compose tests one composition only.
 
 What PSNR against float32 an engine needs: 60 dB for fp32 and fp16 (some six samples in a hundred are off by one code);
 for int8, what the package's own graph gives on the CPU, less 1 dB; 45 dB for fp32 in a faster type of the device's own,
@@ -12,7 +13,7 @@ Exit status: 0; 1 where no device can be used, or an engine fails the test.
 
 examples:
   uir-doctor
-  uir-doctor --selftest --device tensorrt --size 1280x720
+  uir-doctor --selftest --device tensorrt --size 1280x720 --compose rain
   uir-doctor --json
 """
 
@@ -28,6 +29,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from uir.runtime.backends.devices import DEVICES
+from uir.runtime.composition import Composition
 from uir.runtime.errors import BackendError, UsageError
 from uir.runtime.package import DEFAULT_PACKAGE, Package
 from uir.tools.doctor.devices import AUTO, NAMES, Device, chosen_by_auto, find_devices
@@ -51,6 +53,12 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--package", type=Path, metavar="FOLDER", help=f"to test (default: {DEFAULT_PACKAGE})")
     options.add_argument("--device", choices=DEVICES, help="to test on (default: $UIR_DEVICE, or else auto)")
     options.add_argument("--size", type=_size, metavar="WxH", help="of the frames (default: 640x360)")
+    options.add_argument(
+        "--compose",
+        action="append",
+        metavar="A=W,B=W",
+        help="test this composition instead of all that the package lists; may be repeated",
+    )
     return options
 
 
@@ -71,9 +79,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         UirError: the options make no sense, the package cannot be read, or the device to test cannot be used.
     """
     options = parser().parse_args(arguments)
-    if not options.selftest and any((options.package, options.device, options.size)):
-        raise UsageError("--package, --device and --size say what --selftest tests; add --selftest")
+    if not options.selftest and any((options.package, options.device, options.size, options.compose)):
+        raise UsageError("--package, --device, --size and --compose say what --selftest tests; add --selftest")
     package = Package(options.package or DEFAULT_PACKAGE) if options.selftest else None
+    compositions = [Composition.parse(text) for text in options.compose or ()]
+    if package is not None:
+        for composition in compositions:
+            composition.check_names(package.manifest.adapters)
     page = _look()
     if not options.json:
         print(page, flush=True)
@@ -81,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     passed = page.healthy
     if package is not None:
         device = chosen_device(page, options.device or page.named or AUTO)
-        tested = selftest(package, device, options.size or USUAL)
+        tested = selftest(package, device, options.size or USUAL, compositions)
         if not options.json:
             print(f"\n{tested}")
         found["selftest"] = tested.as_dict()

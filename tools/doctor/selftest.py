@@ -32,16 +32,23 @@ SEVERITY = 0.5
 COUNT = 3  # frames
 
 
-def selftest(package: Package, device: Device, size: Size, *, exact: float = FLOAT16_PSNR) -> Tested:
-    """Run the compositions that a package lists, each in each precision that it has for it and that the device runs.
+def selftest(
+    package: Package,
+    device: Device,
+    size: Size,
+    compositions: Sequence[Composition] = (),
+    *,
+    exact: float = FLOAT16_PSNR,
+) -> Tested:
+    """Run compositions of a package, each in each precision that it has for it and that the device runs.
 
     Args:
         device: one that can be used here.
+        compositions: none for those that the package lists, or else its default.
         exact: PSNR that fp32 needs, and fp16 unless the package's own graph gives less, dB.
     """
-    manifest = package.manifest
-    compositions = [Composition.parse(key) for key in manifest.compositions or [manifest.default]]
-    engines = {composition: _engines(package.precisions(composition), device) for composition in compositions}
+    chosen = compositions or package.listed or [Composition.parse(package.manifest.default)]
+    engines = {composition: _engines(package.precisions(composition), device) for composition in chosen}
     results: list[Result] = []
     with tqdm(total=sum(map(len, engines.values())), unit="engine", delay=2, leave=False, disable=None) as bar:
         for composition, precisions in engines.items():
