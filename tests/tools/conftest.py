@@ -31,3 +31,13 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cv2.imwrite(str(folder / name), pixels[..., ::-1])
     (folder / "notes.txt").write_text("no photo")
     return folder
+
+
+@pytest.fixture(scope="session")
+def typed_package(zoo: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package of random weights with one adapter, in all precisions, calibrated on one small photo."""
+    path = tmp_path_factory.mktemp("typed") / "restore.uir"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("uir.export.zoo.ZOO", zoo)
+        export(["--adapters", "rain", "--precision", "auto", "--calibrate", str(photos / "one.png"), "-o", str(path)])
+    return path

@@ -8,6 +8,8 @@ examples:
   uir-bench merge --package restore.uir
   uir-bench video --sizes 640x360,1920x1080 --seconds 3 --json video.json
   uir-bench size --package restore.uir
+  uir-bench speed --size 640x360 --seconds 120 --plot speed.png
+  uir-bench engines --device rtx --size 1920x1080
 """
 
 from __future__ import annotations
@@ -18,15 +20,16 @@ from collections.abc import Sequence
 
 from uir.runtime.console import run_command
 from uir.runtime.errors import UsageError
-from uir.tools.bench import flicker, merge, quality, rank, size, video
+from uir.tools.bench import engines, flicker, merge, quality, rank, size, speed, video
 from uir.tools.bench.report import Machine, add_report_options, check_report_options, publish
 
-BENCHMARKS = (quality, flicker, rank, merge, video, size)
+BENCHMARKS = (quality, flicker, rank, merge, video, size, speed, engines)
 """A benchmark is a module: its docstring is its help, `add_options` its options; `measure` turns them into a report."""
 
 EXTRA = {
     "skimage": "scikit-image",
     "psutil": "psutil",
+    "matplotlib": "matplotlib",
     "albumentations": "nrtk-albumentations",
     "imagecorruptions": "imagecorruptions-imaug",
 }
