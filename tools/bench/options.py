@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from pathlib import Path
 
@@ -38,6 +39,17 @@ def add_photo_options(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_severities_option(command: argparse.ArgumentParser) -> None:
+    """How much of each degradation: each is measured."""
+    command.add_argument(
+        "--severities",
+        type=_severities,
+        default=[0.3, 0.5, 0.8],
+        metavar="S,S",
+        help="each from 0 to 1 (default: 0.3,0.5,0.8)",
+    )
+
+
 def check_photo_options(options: argparse.Namespace) -> None:
     """Raise a UsageError where one of the photo options makes no sense."""
     for name, least in (("seed", 0), ("limit", 1), ("max_side", 16)):
@@ -67,3 +79,13 @@ def frame_size(text: str) -> Size:
     if not all(LEAST <= side <= MOST and side % 2 == 0 for side in size):
         raise argparse.ArgumentTypeError(f"{text!r}: sides are even numbers from {LEAST} to {MOST}")
     return size
+
+
+def _severities(text: str) -> list[float]:
+    try:
+        severities = sorted({float(number) for number in text.split(",")})
+    except ValueError:
+        severities = [math.nan]
+    if not all(0 <= severity <= 1 for severity in severities):
+        raise argparse.ArgumentTypeError(f"{text!r}: write numbers from 0 (unchanged) to 1 (heavy), such as 0.3,0.8")
+    return severities

@@ -12,7 +12,6 @@ Pictures are 8-bit, as shipped. The same seed degrades a photo the same way agai
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +39,12 @@ from uir.tools.bench.cases import (
 from uir.tools.bench.foreign import ForeignScores, Operator, foreign_cases, libraries
 from uir.tools.bench.full import full_methods
 from uir.tools.bench.metrics import Frame
-from uir.tools.bench.options import add_package_option, add_photo_options, check_photo_options
+from uir.tools.bench.options import (
+    add_package_option,
+    add_photo_options,
+    add_severities_option,
+    check_photo_options,
+)
 from uir.tools.bench.oracle import STEPS, grid_case, with_oracle
 from uir.tools.bench.peers import PEERS
 from uir.tools.bench.quality_tables import Results, notes, tables
@@ -69,26 +73,10 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--foreign", action="store_true", help="also restore what albumentations and imagecorruptions degrade"
     )
-    command.add_argument(
-        "--severities",
-        type=_severities,
-        default=[0.3, 0.5, 0.8],
-        metavar="S,S",
-        help="each from 0 to 1 (default: 0.3,0.5,0.8)",
-    )
+    add_severities_option(command)
     command.add_argument(
         "--sheet", type=Path, metavar="FILE.png", help="also draw a contact sheet, with a row for each degradation"
     )
-
-
-def _severities(text: str) -> list[float]:
-    try:
-        severities = sorted({float(number) for number in text.split(",")})
-    except ValueError:
-        severities = [math.nan]
-    if not all(0 <= severity <= 1 for severity in severities):
-        raise argparse.ArgumentTypeError(f"{text!r}: write numbers from 0 (unchanged) to 1 (heavy), such as 0.3,0.8")
-    return severities
 
 
 @dataclass(frozen=True)
