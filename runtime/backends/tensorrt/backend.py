@@ -32,7 +32,6 @@ class TensorRTBackend:
         UsageError: the options name a GPU that it cannot build for.
     """
 
-    preferred: tuple[str, ...] = ("int8", "fp16", "fp32")
     static = True
     durable = True
 
@@ -41,6 +40,9 @@ class TensorRTBackend:
     ) -> None:
         self.name: str = flavour
         self._flavour: Flavour = flavour
+        # TensorRT-RTX writes the results of int8 convolutions out as float32, with kernels of their own.
+        rtx = flavour == "tensorrt-rtx"
+        self.preferred: tuple[str, ...] = ("fp16", "int8", "fp32") if rtx else ("int8", "fp16", "fp32")
         self._bindings = load_bindings(flavour)
         self._options = options or BuildOptions()
         self._timing_cache = timing_cache

@@ -95,6 +95,7 @@ def test_the_backend_builds_without_a_gpu_and_says_so(small_model: bytes, rtx: B
     backend = TensorRTBackend("tensorrt-rtx")
     assert backend.describe() == f"TensorRT-RTX {rtx.version} with no GPU"
     assert (backend.name, backend.static, backend.durable) == ("tensorrt-rtx", True, True)
+    assert backend.preferred == ("fp16", "int8", "fp32")
     built = backend.build(small_model, Shapes.only((1, 16, 16)))
     with pytest.raises(BackendError, match=r"no NVIDIA driver .*--device cpu"):
         backend.load(built)
