@@ -5,6 +5,7 @@ Tables are for people, --json for programs; times are medians of several runs. P
 examples:
   uir-bench quality --photos photos/ --sheet sheet.png
   uir-bench rank --photos photos/ --ranks 4,8
+  uir-bench router --photos photos/ --foreign --mixes
   uir-bench merge --package restore.uir
   uir-bench video --sizes 640x360,1920x1080 --seconds 3 --json video.json
   uir-bench size --package restore.uir
@@ -20,10 +21,10 @@ from collections.abc import Sequence
 
 from uir.runtime.console import run_command
 from uir.runtime.errors import UsageError
-from uir.tools.bench import engines, flicker, merge, quality, rank, size, speed, video
+from uir.tools.bench import engines, flicker, merge, quality, rank, router, size, speed, video
 from uir.tools.bench.report import Machine, add_report_options, check_report_options, publish
 
-BENCHMARKS = (quality, flicker, rank, merge, video, size, speed, engines)
+BENCHMARKS = (quality, flicker, rank, router, merge, video, size, speed, engines)
 """A benchmark is a module: its docstring is its help, `add_options` its options; `measure` turns them into a report."""
 
 EXTRA = {

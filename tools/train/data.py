@@ -19,22 +19,8 @@ from torch.utils.data import Dataset
 
 from uir.calibration.degradations import degrade
 from uir.runtime.errors import UsageError
+from uir.tools.pairs import COMMON
 from uir.tools.photos import read_photo
-
-COMMON = (
-    ("rain", "haze"),
-    ("snow", "haze"),
-    ("rain", "lowlight"),
-    ("haze", "lowlight"),
-    ("snow", "lowlight"),
-    ("rain", "raindrop"),
-    ("noise", "lowlight"),
-    ("noise", "jpeg"),
-    ("noise", "blur"),
-    ("blur", "jpeg"),
-)
-"""Pairs that pictures often have: weather with its haze and with the night (as in CDD-11, Guo et al. 2024), and what a
-camera does to a picture one after the other. Half of the pairs that are drawn are of these."""
 
 CONCENTRATION = 8.0
 """Of the Dirichlet distribution that draws a mix's weights: around equal ones, for two mostly within 1/4 and 3/4."""

@@ -25,8 +25,8 @@ from uir.runtime.atomic import atomic_output
 from uir.runtime.errors import UsageError
 from uir.runtime.looks import Look, look
 from uir.tools.degrade import degrade_frame
+from uir.tools.pairs import COMMON
 from uir.tools.photos import read_photo
-from uir.tools.train.data import COMMON
 
 SHARD = 200  # pictures in a file
 

@@ -52,11 +52,10 @@ class RouterNetwork(nn.Module):
         super().__init__()
         self.whole = nn.Sequential(Stage(3, 16), Stage(16, 32), Stage(32, 48), Stage(48, 64))
         # Wide enough for the first filters to take the local mean away: noise and block edges show in what is left.
-        self.place = nn.Sequential(
-            Stage(3, 16, kernel=5), Stage(16, 32), Stage(32, 48), Stage(48, 64, kernel=1, stride=1)
-        )
+        first = Stage(3, 16, kernel=5)
         with torch.no_grad():
-            self.place[0].convolution.weight[4:] -= self.place[0].convolution.weight[4:].mean(dim=(2, 3), keepdim=True)
+            first.convolution.weight[4:] -= first.convolution.weight[4:].mean(dim=(2, 3), keepdim=True)
+        self.place = nn.Sequential(first, Stage(16, 32), Stage(32, 48), Stage(48, 64, kernel=1, stride=1))
         self.head = nn.Sequential(
             nn.Linear(2 * 64 + 4 * 64, 128), nn.ReLU(inplace=True), nn.Dropout(0.2), nn.Linear(128, DIMENSIONS)
         )

@@ -1,0 +1,109 @@
+"""What the router is tested on: photos degraded in known ways, and what it made of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from uir.calibration.degradations import DEGRADATIONS
+from uir.runtime.router import CLEAN, Router
+from uir.tools.bench.cases import PAIRS, Case, degrading
+from uir.tools.bench.foreign import LEVELS, OPERATORS, Operator
+from uir.tools.bench.metrics import Frame
+from uir.tools.pairs import COMMON
+
+CODED = "clean, as JPEG"
+QUALITIES = (95.0, 88.0)
+"""Of the JPEGs that clean photos are stored as: no fault that should be restored."""
+
+MIXED = tuple(dict.fromkeys(tuple(sorted(pair)) for pair in (*COMMON, *PAIRS)))
+"""The pairs that pictures often have: those that training favours, and those of the quality benchmark."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One way of degrading photos, and the adapters that should be found.
+
+    Attributes:
+        names: the degradations; none for a clean picture.
+        case: how; its levels are severities, or whatever its operator counts.
+    """
+
+    names: tuple[str, ...]
+    case: Case
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the router made of one picture.
+
+    Attributes:
+        ranked: the adapters from the most similar on, and `clean` among them.
+        composition: the key of what the picture would be restored with.
+        weights: the same by adapter.
+    """
+
+    photo: str
+    level: float
+    ranked: tuple[str, ...]
+    composition: str
+    weights: dict[str, float]
+
+    @property
+    def first(self) -> str:
+        """What the picture is taken for."""
+        return self.ranked[0]
+
+    def among_first(self, names: Sequence[str]) -> bool:
+        """Whether just these adapters are the most similar ones, `clean` left aside."""
+        adapters = [name for name in self.ranked if name != CLEAN]
+        return set(adapters[: len(names)]) == set(names)
+
+
+def questions(router: Router, severities: Sequence[float]) -> list[Question]:
+    """Clean photos, each degradation alone and each of `MIXED`, as far as the package's adapters go."""
+    known = [name for name in DEGRADATIONS if name in router.adapters]
+    asked = [
+        Question((), Case(CLEAN, lambda clean, *_: clean, [0.0], {})),
+        Question((), Case(CODED, _stored, QUALITIES, {})),
+    ]
+    wanted = [(name,) for name in known] + [pair for pair in MIXED if set(pair) <= set(known)]
+    return asked + [Question(names, Case("+".join(names), degrading(*names), severities, {})) for names in wanted]
+
+
+def foreign_questions(router: Router) -> list[tuple[Operator, Question]]:
+    """The operators of other libraries whose adapter the package has."""
+    return [
+        (each, Question((each.adapter,), Case(each.name, each.degrade, LEVELS, {})))
+        for each in OPERATORS
+        if each.adapter in router.adapters
+    ]
+
+
+def ask(
+    router: Router, question: Question, photos: Iterable[tuple[Path, Frame]], seed: int, done: Callable[[], object]
+) -> list[Answer]:
+    """What the router makes of each photo at each level. `done` is called after each picture."""
+    answers = []
+    for photo, clean in photos:
+        for level in question.case.levels:
+            similarities = router.look(question.case.sample(clean, photo, level, seed).degraded)
+            ranked = sorted(similarities, key=lambda name: -similarities[name])
+            chosen = router.weigh(similarities)
+            answers.append(Answer(photo.name, level, tuple(ranked), chosen.key, chosen.weights))
+            done()
+    return answers
+
+
+def share(answers: Sequence[Answer], right: Callable[[Answer], bool]) -> float:
+    """How many of the answers are right, from 0 to 1."""
+    return sum(map(right, answers)) / len(answers)
+
+
+def _stored(clean: Frame, quality: float, _: int) -> Frame:
+    stored = cv2.imencode(".jpg", clean[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(quality)])[1]
+    return np.ascontiguousarray(np.asarray(cv2.imdecode(stored, cv2.IMREAD_COLOR), np.uint8)[..., ::-1])

@@ -1,0 +1,112 @@
+"""What a look costs beside what it decides about: time, and multiplications and additions."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+from uir.runtime.composition import Composition
+from uir.runtime.looks import look
+from uir.runtime.merge import fill_graph, merge_package
+from uir.runtime.package import Package
+from uir.runtime.restorer import Restorer
+from uir.runtime.router import INPUTS, Router
+from uir.tools.bench.report import Table, median
+
+RUNS = 30
+WARM_UP = 5
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one frame costs.
+
+    Attributes:
+        milliseconds: medians; of `look` (the router's, all of it), of `seeing` (its part before the network) and of `restore`
+            (one run of the engine).
+        gflop: 10^9 multiplications and additions in convolutions and matrix products, of the router's network and of
+            the restorer's.
+    """
+
+    size: tuple[int, int]
+    engine: str
+    milliseconds: Mapping[str, float]
+    gflop: Mapping[str, float]
+
+
+def measure_cost(package: Package, router: Router, restorer: Restorer, size: tuple[int, int]) -> Cost:
+    """Time a look and a restoration, in turns, on a frame of noise: neither depends on what is in it.
+
+    Args:
+        size: of the frame, width and height, pixels.
+    """
+    width, height = size
+    frame = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    tasks: dict[str, Callable[[], object]] = {
+        "look": lambda: router.look(frame),
+        "seeing": lambda: look(frame),
+        "restore": lambda: restorer(frame),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    for run in range(WARM_UP + RUNS):
+        for name, task in tasks.items():
+            began = time.perf_counter()
+            task()
+            if run >= WARM_UP:
+                seconds[name].append(time.perf_counter() - began)
+    entry = package.manifest.router
+    assert entry is not None  # there is a Router
+    given = {name: np.zeros((1, *shape), np.uint8) for name, shape in INPUTS.items()}
+    multiple = package.manifest.frame.multiple_of
+    padded = np.zeros((1, height + -height % multiple, width + -width % multiple, 3), np.uint8)
+    whole = fill_graph(package.graph(), merge_package(package, Composition()))
+    gflop = {
+        "look": operations(onnx.load_from_string(package.read(entry.file)), given) / 1e9,
+        "restore": operations(whole, {"frame": padded}) / 1e9,
+    }
+    return Cost(size, restorer.describe(), {name: 1000 * median(each) for name, each in seconds.items()}, gflop)
+
+
+def operations(model: onnx.ModelProto, given: Mapping[str, NDArray[np.uint8]]) -> int:
+    """The multiplications and additions of a model's convolutions and matrix products, nearly all that it does.
+
+    Each value of the output takes as many of both as a filter has weights: the sizes are those of a real run.
+    """
+    weights = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    nodes = [node for node in model.graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
+    probe = onnx.ModelProto.FromString(model.SerializeToString())
+    del probe.graph.output[:]
+    probe.graph.output.extend(onnx.ValueInfoProto(name=node.output[0]) for node in nodes)
+    session = onnxruntime.InferenceSession(probe.SerializeToString(), providers=["CPUExecutionProvider"])
+    values = session.run(None, dict(given))
+    return sum(2 * value.size * _filter(node, weights) for node, value in zip(nodes, values, strict=True))
+
+
+def _filter(node: onnx.NodeProto, weights: Mapping[str, list[int]]) -> int:
+    """How many weights make one value of a node's output."""
+    shape = weights[node.input[1]]
+    if node.op_type == "Conv":
+        return math.prod(shape[1:])
+    transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+    return shape[1] if transposed else shape[0]
+
+
+def cost_table(cost: Cost) -> Table:
+    """The router's share of what a frame costs."""
+    times, work = cost.milliseconds, cost.gflop
+    rows = [
+        ["a look", f"{times['look']:.2f}", f"{work['look']:.3f}"],
+        ["  of it, seeing", f"{times['seeing']:.2f}", "-"],
+        ["a restoration", f"{times['restore']:.1f}", f"{work['restore']:.2f}"],
+        ["look / restoration", f"{times['look'] / times['restore']:.2%}", f"{work['look'] / work['restore']:.2%}"],
+    ]
+    shape = "x".join(map(str, cost.size))
+    title = f"Cost of a frame of {shape}, the look on one thread, the restoration by {cost.engine}"
+    return Table(title, ["", "ms", "GFLOP"], rows)
