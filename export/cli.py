@@ -1,8 +1,8 @@
 """Turn a base and its adapters into a package that uir-run restores with.
 
 Each adapter becomes a composition of its own. Two or three together also become their equal mix, which then is the
-default: what uir-run takes where it is told nothing else. Larger mixes were never trained, so that of more adapters
-the first is the default. Adapters are named from the zoo, by a preset, or are folders in PEFT format.
+default: what runs where no adapters are named and no router chooses. Larger mixes were never trained, so that of more
+adapters the first is the default. Adapters are named from the zoo, by a preset, or are folders in PEFT format.
 
 For fp16 and int8, each composition is calibrated and held against float32: what they cost is printed and stored, and
 what costs too much is not used. This is done on photos that are degraded here, or better on your own footage.
@@ -22,6 +22,7 @@ import json
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -34,9 +35,11 @@ from uir.export.zoo import zoo_adapters, zoo_base, zoo_router
 from uir.runtime.atomic import check_destination
 from uir.runtime.composition import Composition, check_name, is_adapter_name
 from uir.runtime.console import run_command
+from uir.runtime.engine_commands import build_engines, engine_line, frame_size
 from uir.runtime.errors import UsageError
 from uir.runtime.factors import Adapter
-from uir.runtime.package import DEFAULT_PACKAGE
+from uir.runtime.package import DEFAULT_PACKAGE, Manifest
+from uir.runtime.restorer import Restorer
 
 ZOO_LICENCE = "Apache-2.0"
 UNSTATED = "unstated"
@@ -82,6 +85,14 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="PATH",
         help="calibrate on this video, photo or folder, as it comes to be restored (default: photos of ours, degraded)",
+    )
+    options.add_argument(
+        "--build",
+        nargs="?",
+        const=(),
+        type=frame_size,
+        metavar="WxH",
+        help="also build the engines for this machine's device ($UIR_DEVICE), for frames of that size, or of all",
     )
     options.add_argument(
         "--router", type=Path, metavar="FOLDER", help="what chooses adapters by a frame (default: the zoo's)"
@@ -130,6 +141,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         emit_onnx=options.emit == "onnx",
         overwrite=options.overwrite,
     )
+    built = _build(options) if options.build is not None else []
+    _report(options, manifest, built)
+    for name, reason in unknown.items():
+        print(
+            f"uir-export: {name} {reason}, so automatic choice cannot pick it; uir-train prototype makes one from "
+            "examples",
+            file=sys.stderr,
+        )
+    if len(sources) > LARGEST_MIX and not asked and router is None:
+        print(
+            f"uir-export: mixes of {len(sources)} adapters were never trained, so the default is {default.key} alone; "
+            "choose another by --compose here, or by --adapters or --compose at each uir-run",
+            file=sys.stderr,
+        )
+
+
+def _report(options: argparse.Namespace, manifest: Manifest, built: list[dict[str, Any]]) -> None:
+    """Say what was written and built."""
     size = sum(file.stat().st_size for file in options.output.rglob("*") if file.is_file())
     if options.json:
         report = {
@@ -137,25 +166,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "bytes": size,
             "compositions": msgspec.to_builtins(manifest.compositions),
             "default": manifest.default,
+            "engines": built,
         }
         print(json.dumps(report))
-    else:
-        if precisions:
-            print(table(manifest.compositions))
-        keys = " ".join(manifest.compositions)
-        print(f"{options.output}: {size / 1e6:.1f} MB, compositions {keys}; default {manifest.default}")
-    for name, reason in unknown.items():
-        print(
-            f"uir-export: {name} {reason}, so automatic choice cannot pick it; uir-train prototype makes one from "
-            "examples",
-            file=sys.stderr,
-        )
-    if len(sources) > LARGEST_MIX and not asked:
-        print(
-            f"uir-export: mixes of {len(sources)} adapters were never trained, so the default is {default.key} alone; "
-            "choose another by --compose here, or by --adapters or --compose at each uir-run",
-            file=sys.stderr,
-        )
+        return
+    if any(entry.precisions for entry in manifest.compositions.values()):
+        print(table(manifest.compositions))
+    keys = " ".join(manifest.compositions)
+    print(f"{options.output}: {size / 1e6:.1f} MB, compositions {keys}; default {manifest.default}")
+    for each in built:
+        print(engine_line(each))
+
+
+def _build(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Build the engines of the package's compositions, and say what was built."""
+    restorer = Restorer(options.output)
+    return build_engines(restorer, restorer.package.listed, options.build or None)
 
 
 def usual_compositions(names: Collection[str]) -> tuple[list[Composition], Composition]:

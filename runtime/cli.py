@@ -3,8 +3,12 @@
 Results stand beside their sources as NAME.restored.SUFFIX, or where -o says. Sound, subtitles, chapters, metadata
 and times of a video are kept; so are orientation, colour profile, transparency and bit depth of an image.
 
+Where no adapters are named, the package's router looks at the picture and chooses; along a video it looks again and
+again. What is not degraded passes through untouched.
+
 examples:
   uir-run video.mp4
+  uir-run video.mp4 --explain --trace seen.json
   uir-run video.mp4 -o clear.mkv --adapters rain --compare --start 10 --duration 5
   uir-run 'photos/*.jpg' -o restored/ --compose haze=0.4,rain=0.6
 """
@@ -13,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
@@ -21,20 +26,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
+from uir.runtime.atomic import check_destination
+from uir.runtime.automatic import Automatic, Fixed, summary
 from uir.runtime.backends.devices import DEVICES
 from uir.runtime.composition import Composition
 from uir.runtime.console import run_command
 from uir.runtime.engine_commands import COMMANDS, build_engines, clear_engines, frame_size, list_engines, print_built
 from uir.runtime.errors import UirError, UsageError
+from uir.runtime.follow import FollowOptions
 from uir.runtime.images import is_image, process_image
 from uir.runtime.inputs import collect_all, pair_outputs
 from uir.runtime.package import DEFAULT_PACKAGE, PRECISIONS, Package
 from uir.runtime.restorer import DEFAULT_MEMORY_LIMIT, Restorer
-from uir.runtime.video import FrameProcess, VideoOptions, process_video
+from uir.runtime.video import VideoOptions, process_video
 from uir.runtime.video.encoders import PRESETS
 
 MIB = 2**20
@@ -56,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     )
     chosen = restoring.add_mutually_exclusive_group()
     chosen.add_argument("--adapters", metavar="A,B", help="merge these adapters in equal parts")
-    chosen.add_argument("--compose", metavar="A=W,B=W", help="merge adapters by these weights (default: the package's)")
+    chosen.add_argument("--compose", metavar="A=W,B=W", help="merge adapters by these weights")
     restoring.add_argument(
         "--device", choices=DEVICES, help="default: $UIR_DEVICE, or else auto: the first that can be used"
     )
@@ -77,6 +83,24 @@ def parser() -> argparse.ArgumentParser:
         default=DEFAULT_MEMORY_LIMIT // MIB,
         metavar="MIB",
         help="for the network's activations; larger frames are restored in tiles (default: %(default)s)",
+    )
+
+    following = options.add_argument_group("automatic choice, where no adapters are named")
+    following.add_argument("--explain", action="store_true", help="say what was seen and chosen, at each change")
+    following.add_argument("--trace", type=Path, metavar="FILE", help="write what was seen and done, by frame, as JSON")
+    following.add_argument(
+        "--every",
+        type=int,
+        default=FollowOptions.every,
+        metavar="N",
+        help="look at each Nth frame of a video, and where a scene begins (default: %(default)s)",
+    )
+    following.add_argument(
+        "--fade",
+        type=float,
+        default=FollowOptions.fade,
+        metavar="S",
+        help="blend over changes for so many seconds; frames take twice as long meanwhile (default: %(default)s)",
     )
 
     engines = options.add_argument_group("engines")
@@ -114,6 +138,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise UsageError("--size goes with --engines build: videos say their size themselves")
     if options.memory_limit < 1:
         raise UsageError(f"--memory-limit {options.memory_limit}: must be at least 1 MiB")
+    if options.every < 1:
+        raise UsageError(f"--every {options.every}: must be at least 1")
+    if not 0 <= options.fade < math.inf:
+        raise UsageError(f"--fade {options.fade}: must be 0 or more seconds")
+    named = bool(options.adapters or options.compose)
+    if named and (options.explain or options.trace):
+        raise UsageError("--explain and --trace go with the automatic choice: name no adapters")
     if options.engines:
         _run_engines(options)
         return 0
@@ -131,12 +162,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         None if output is None else Path(output),
         into_folder=any(Path(name).is_dir() for name in options.input) or (output or "").endswith(("/", os.sep)),
     )
+    if options.trace:
+        check_destination(options.trace, overwrite=options.overwrite)
     restorer = _restorer(options, package)
+    follow = FollowOptions(every=options.every, fade=options.fade)
+    chooser = Fixed(restorer) if named else Automatic(restorer, follow, explain=options.explain)
     reports, failed = [], False
     files = tqdm(pairs, unit="file", delay=2, disable=len(pairs) == 1 or not sys.stderr.isatty())
     for source, destination in files:
         try:
-            report = _restore(restorer, source, destination, video, options)
+            report = _restore(restorer, chooser, source, destination, video, options)
         except UirError as error:
             if len(pairs) == 1:
                 raise
@@ -147,6 +182,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reports.append(report)
         if not options.json and "error" not in report:
             tqdm.write(_sentence(report))
+    if options.trace and isinstance(chooser, Automatic):
+        chooser.write(options.trace, overwrite=options.overwrite)
     if options.json:
         print(json.dumps(reports, indent=2))
     return int(failed)
@@ -194,51 +231,44 @@ def _composition(options: argparse.Namespace) -> Composition | None:
 
 
 def _restore(
-    restorer: Restorer, source: Path, destination: Path, video: VideoOptions, options: argparse.Namespace
+    restorer: Restorer,
+    chooser: Fixed | Automatic,
+    source: Path,
+    destination: Path,
+    video: VideoOptions,
+    options: argparse.Namespace,
 ) -> dict[str, Any]:
     """Restore one file and report what was done."""
-    report: dict[str, Any] = {
-        "input": str(source),
-        "output": str(destination),
-        "composition": restorer.composition.key,
-        "engine": restorer.describe(),
-        "precision": restorer.precision,
-    }
+    process = chooser.begin(source)
+    report: dict[str, Any] = {"input": str(source), "output": str(destination)}
     if is_image(source):
         started = time.perf_counter()
-        notes = process_image(source, destination, restorer, overwrite=options.overwrite, compare=video.compare)
+        notes = process_image(
+            source, destination, lambda frame: process(frame, 0.0), overwrite=options.overwrite, compare=video.compare
+        )
         for note in notes:
             tqdm.write(f"uir-run: {source}: {note}", file=sys.stderr)
-        return {**report, "frames": 1, "seconds": time.perf_counter() - started, "notes": notes}
-    result = process_video(
-        source,
-        destination,
-        _expecting(restorer),
-        video,
-        overwrite=options.overwrite,
-        label=lambda: restorer.composition.key,
-    )
-    return {**report, "frames": result.frames, "seconds": result.seconds, "stages": asdict(result.times)}
-
-
-def _expecting(restorer: Restorer) -> FrameProcess:
-    """The restorer for one video: its first frame says what size all of them have."""
-    told = False
-
-    def restore(frame: NDArray[np.uint8], _seconds: float) -> NDArray[np.uint8]:
-        nonlocal told
-        if not told:
-            told = True
-            restorer.expect(*frame.shape[:2])
-        return restorer(frame)
-
-    return restore
+        done = {"frames": 1, "seconds": time.perf_counter() - started, "notes": notes}
+    else:
+        result = process_video(
+            source,
+            destination,
+            process,
+            video,
+            overwrite=options.overwrite,
+            label=lambda: process.label,
+        )
+        done = {"frames": result.frames, "seconds": result.seconds, "stages": asdict(result.times)}
+    compositions = [{"seconds": seconds, "composition": name} for seconds, name in chooser.decisions()]
+    engine = {"engine": restorer.describe(), "precision": restorer.precision}
+    return {**report, "compositions": compositions, **engine, **done}
 
 
 def _sentence(report: dict[str, Any]) -> str:
     frames, seconds = report["frames"], report["seconds"]
     speed = f", {frames} frames in {seconds:.1f} s ({frames / seconds:.1f} fps)" if frames > 1 else ""
-    return f"{report['output']}: {report['composition']}{speed}"
+    decisions = [(each["seconds"], each["composition"]) for each in report["compositions"]]
+    return f"{report['output']}: {summary(decisions)}{speed}"
 
 
 def run() -> None:

@@ -57,11 +57,11 @@ def test_adapters_are_mixed_in_equal_parts(run: Call, photo: Path, package: Path
 
 def test_a_video_keeps_its_times_and_its_sound(run: Call, make_video: Callable[..., Path], make_sound: Any) -> None:
     source = make_video("clip.mp4", frames=6, pts=[0, 512, 1100, 1536, 2500, 2560], sounds=[make_sound()])
-    done = run("clip.mp4", "--json")
+    done = run("clip.mp4", "--adapters", "haze,rain", "--json")
     assert done.returncode == 0, done.stderr
     (report,) = json.loads(done.stdout)
     assert report["frames"] == 6
-    assert report["composition"] == "haze=0.3333,noise=0.3333,rain=0.3333"
+    assert report["compositions"] == [{"seconds": 0.0, "composition": "haze=0.5,rain=0.5"}]
     with av.open(str(source)) as before, av.open(str(source.with_name("clip.restored.mp4"))) as after:
         times = [[frame.time for frame in container.decode(video=0)] for container in (before, after)]
     with av.open(str(source)) as before, av.open(str(source.with_name("clip.restored.mp4"))) as after:
@@ -106,12 +106,12 @@ def test_what_may_not_be_read_is_said(run: Call, photo: Path) -> None:
     shutil.copy(photo, folder / "b.png")
     (folder / "a.mp4").touch()
     (folder / "a.mp4").chmod(0)
-    done = run("in", "-o", "out")
+    done = run("in", "-o", "out", "--adapters", "rain")
     assert done.returncode == 1
     assert done.stderr == "uir-run: error: in/a.mp4: cannot be read: Permission denied\n"
     assert listing(photo.parent / "out") == {"b.png"}
     folder.chmod(0)
-    assert run("in/b.png").stderr == "uir-run: error: in/b.png: Permission denied\n"
+    assert run("in/b.png", "--adapters", "rain").stderr == "uir-run: error: in/b.png: Permission denied\n"
     folder.chmod(0o700)
 
 
@@ -133,7 +133,7 @@ def test_compare_stands_side_by_side(run: Call, photo: Path, frame: NDArray[np.u
 def test_ctrl_c_keeps_a_playable_part(package: Path, make_video: Callable[..., Path]) -> None:
     source = make_video("long.mp4", frames=2000, width=320, height=240)
     process = subprocess.Popen(
-        [Path(sys.executable).with_name("uir-run"), source],
+        [Path(sys.executable).with_name("uir-run"), source, "--adapters", "rain"],
         cwd=package.parent,
         stderr=subprocess.PIPE,
         text=True,
@@ -152,6 +152,15 @@ def test_ctrl_c_keeps_a_playable_part(package: Path, make_video: Callable[..., P
     with av.open(str(source.with_name("long.restored.partial.mp4"))) as kept:
         assert sum(1 for _ in kept.decode(video=0)) > 0
     assert not source.with_name("long.restored.mp4").exists()
+
+
+def test_without_a_router_adapters_must_be_named(run: Call, photo: Path) -> None:
+    before = listing(photo.parent)
+    done = run("photo.png")
+    assert done.returncode == 2
+    assert "restore.uir: has no router" in done.stderr and "--adapters" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert listing(photo.parent) == before
 
 
 def damage_missing_package(folder: Path) -> None:
@@ -196,6 +205,11 @@ def nothing(folder: Path) -> None: ...
         (nothing, ["photo.png", "--package", "text.png"], 1, ["text.png", "not a package"]),
         (nothing, ["photo.png", "--memory-limit", "0"], 2, ["--memory-limit"]),
         (nothing, ["photo.png", "--quality", "77"], 2, ["77"]),
+        (nothing, ["photo.png", "--every", "0"], 2, ["--every 0: must be at least 1"]),
+        (nothing, ["photo.png", "--fade", "-1"], 2, ["--fade -1"]),
+        (nothing, ["photo.png", "--fade", "nan"], 2, ["--fade nan"]),
+        (nothing, ["photo.png", "--explain"], 2, ["--explain and --trace", "name no adapters"]),
+        (nothing, ["photo.png", "--trace", "seen.json"], 2, ["--explain and --trace", "name no adapters"]),
         (nothing, ["photo.png", "--device", "abacus"], 2, ["abacus"]),
         (damage_missing_package, ["photo.png"], 1, ["restore.uir", "uir-export"]),
         (damage_adapter, ["photo.png"], 1, ["rain.safetensors", "SHA-256"]),
@@ -213,7 +227,8 @@ def test_bad_input_is_one_clear_line(
     (folder / "text.png").write_text("this is no picture " * 50)
     damage(folder)
     before = listing(folder)
-    done = run(*arguments)
+    named = [] if {"--adapters", "--compose"} & set(arguments) else ["--adapters", "rain"]
+    done = run(*arguments, *named)
     assert done.returncode == status, done.stderr
     for words in said:
         assert words in done.stderr
