@@ -8,6 +8,8 @@ examples:
   uir-bench router --photos photos/ --foreign --mixes
   uir-bench merge --package restore.uir
   uir-bench video --sizes 640x360,1920x1080 --seconds 3 --json video.json
+  uir-bench follow --package restore.uir --video clean.mp4 --plot followed.png
+  uir-bench trace seen.json -o seen.png
   uir-bench size --package restore.uir
   uir-bench speed --size 640x360 --seconds 120 --plot speed.png
   uir-bench engines --device rtx --size 1920x1080
@@ -21,10 +23,10 @@ from collections.abc import Sequence
 
 from uir.runtime.console import run_command
 from uir.runtime.errors import UsageError
-from uir.tools.bench import engines, flicker, merge, quality, rank, router, size, speed, video
+from uir.tools.bench import engines, flicker, follow, merge, quality, rank, router, size, speed, trace, video
 from uir.tools.bench.report import Machine, add_report_options, check_report_options, publish
 
-BENCHMARKS = (quality, flicker, rank, router, merge, video, size, speed, engines)
+BENCHMARKS = (quality, flicker, rank, router, merge, video, follow, trace, size, speed, engines)
 """A benchmark is a module: its docstring is its help, `add_options` its options; `measure` turns them into a report."""
 
 EXTRA = {

@@ -88,7 +88,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add_package_option(command)
     add("--video", type=Path, required=True, metavar="CLIP", help="clean footage, which no adapter was trained on")
-    add("--segments", type=parse_segments, metavar="A=S+B=S,...", help="default: " + ",".join(map(_written, DEFAULT)))
+    add("--segments", metavar="A=S+B=S,...", help="default: " + ",".join(map(_written, DEFAULT)))
     add("--seconds", type=float, default=3.0, metavar="S", help="of each segment (default: %(default)g)")
     add(
         "--max-side",
@@ -113,9 +113,10 @@ def measure(options: argparse.Namespace) -> Report:
         ModuleNotFoundError: a plot is wanted and matplotlib missing.
     """
     _check(options)
+    asked = None if options.segments is None else parse_segments(options.segments)
     restorer = Restorer(options.package, Composition())
     router = Router(restorer.package)
-    segments, left_out = _segments(options.segments, router.adapters, options.package)
+    segments, left_out = _segments(asked, router.adapters, options.package)
     clean, rate = read_clip(options.video, options.seconds, len(segments), options.max_side)
     length = len(clean) // len(segments)
     if options.stride > length:
