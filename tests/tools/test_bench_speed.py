@@ -25,6 +25,7 @@ from uir.tools.bench.speed import limits, turns
 from uir.tools.bench.speed.contenders import CONTENDERS
 from uir.tools.bench.speed.judge import benchmark_app, median_latency
 from uir.tools.bench.speed.limits import Limits
+from uir.tools.bench.speed.results import Row, long_failures, tables
 from uir.tools.bench.speed.subject import Subject, limited
 from uir.tools.bench.speed.work import Work, count_work
 
@@ -191,6 +192,22 @@ def test_without_torch_there_are_no_limits(
     text = capsys.readouterr().out
     assert "limits are measured by torch: not installed" in text
     assert "peak GFLOP/s" not in text
+
+
+def test_a_long_failure_stands_below_the_table() -> None:
+    rows = [Row("a", "one", "fp32", failure="not installed"), Row("b", "two", "fp32", failure="reasons, " * 9)]
+    (table,) = tables(rows, {}, Limits())
+    assert [row[-1] for row in table.rows] == ["not installed", "see below"]
+    assert long_failures(rows) == ["two: " + "reasons, " * 9]
+
+
+def test_why_another_library_failed_is_its_first_line() -> None:
+    from uir.tools.bench.speed.research import others_work
+
+    with pytest.raises(UirError, match=r"^torch\.compile: OSError: no compiler$"), others_work("torch.compile"):
+        raise OSError("\nno compiler\nand more")
+    with pytest.raises(ModuleNotFoundError), others_work("PEFT"):
+        raise ModuleNotFoundError(name="transformers")
 
 
 @pytest.mark.usefixtures("quick")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 from tqdm import tqdm
 
@@ -100,7 +100,7 @@ def measure(options: argparse.Namespace) -> Report:
         "truth than float32's.",
         *(f"Not built: {failure}" for failure in failures),
     ]
-    return Report(settings, [asdict(each) for each in built], [_table(built, options.device)], notes)
+    return Report(settings, built, [_table(built, options.device)], notes)
 
 
 def _gated(key: str, precision: Precision, entry: CompositionEntry) -> Built:

@@ -21,10 +21,10 @@ from uir.runtime.package import Package
 from uir.runtime.quantize import mean_error, psnr
 from uir.tools.bench.options import add_package_option, add_size_option
 from uir.tools.bench.report import Report
-from uir.tools.bench.speed.contenders import CONTENDERS, Contender, NotInstalled, chosen_rows
+from uir.tools.bench.speed.contenders import CONTENDERS, Contender, NotInstalledError, chosen_rows
 from uir.tools.bench.speed.judge import Timed
 from uir.tools.bench.speed.limits import Limits
-from uir.tools.bench.speed.results import Row, bounds, check_plot, measured_row, tables, write_plot
+from uir.tools.bench.speed.results import Row, bounds, check_plot, long_failures, measured_row, tables, write_plot
 from uir.tools.bench.speed.subject import Restore, Subject, limited
 from uir.tools.bench.speed.turns import TURNS, take_turns
 from uir.tools.bench.speed.work import Work, count_work
@@ -93,8 +93,10 @@ def measure(options: argparse.Namespace) -> Report:
         "seconds": options.seconds,
         "libraries": _versions(),
     }
+    first = next(row.title for row in rows if row.name in times)
+    notes = [f"{title}. Speed-ups are over: {first}.", *_notes(rounded, work, limits), *long_failures(shown)]
     results = {"rows": shown, "work": work, "limits": limits, "bounds": found}
-    return Report(settings, results, tables(shown, found, limits), [title + ".", *_notes(rounded, work, limits)])
+    return Report(settings, results, tables(shown, found, limits), notes)
 
 
 def _run(
@@ -125,7 +127,7 @@ def _run(
             except UirError as error:
                 row = replace(row, failure=str(error))
             except ModuleNotFoundError as error:
-                row = replace(row, failure=str(NotInstalled((error.name or "").partition(".")[0])))
+                row = replace(row, failure=str(NotInstalledError((error.name or "").partition(".")[0])))
             rows.append(row)
         times, failures = take_turns(subject.frames, restores, judges, seconds, limits.look, done)
     return [replace(row, failure=failures.get(row.name, row.failure)) for row in rows], times

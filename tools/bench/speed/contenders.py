@@ -47,7 +47,7 @@ class Contender:
     judge: Callable[[Subject], Timed] | None = None
 
 
-class NotInstalled(UirError):  # noqa: N818 - it is what the row says
+class NotInstalledError(UirError):
     """A row's library is missing."""
 
     def __init__(self, module: str) -> None:
@@ -141,7 +141,7 @@ def _computed(kind: str) -> tuple[str, ...]:
 
 def _need(module: str) -> None:
     if find_spec(module) is None:
-        raise NotInstalled(module)
+        raise NotInstalledError(module)
 
 
 def _need_bf16(precision: str) -> None:

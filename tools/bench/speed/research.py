@@ -41,7 +41,7 @@ def unmerged(subject: Subject) -> Restore:
     network = _network(subject, merged=False)
     names = [name for name, _ in subject.composition.items]
     folders = [_peft_folder(subject, network, name) for name in names]
-    with _others("PEFT"):
+    with others_work("PEFT"):
         model = PeftModel.from_pretrained(network, folders[0], adapter_name=names[0])
         for name, folder in zip(names[1:], folders[1:], strict=True):
             model.load_adapter(folder, adapter_name=name)
@@ -73,7 +73,7 @@ def compiled(subject: Subject) -> Restore:
     """
     network = _channels_last(subject)
     restore = _by_torch(torch.compile(network), torch.channels_last)
-    with _others("torch.compile"):
+    with others_work("torch.compile"):
         restore(subject.frames[0])  # it compiles when it is first called
     return restore
 
@@ -101,7 +101,7 @@ def plain_model(subject: Subject) -> Path:
     path = subject.folder / "plain.onnx"
     if not path.exists():
         picture = torch.zeros(1, 3, *subject.network_size)
-        with _others("torch.onnx.export"):
+        with others_work("torch.onnx.export"):
             program = torch.onnx.export(_network(subject), (picture,), dynamo=True, verbose=False)
         assert program is not None
         path.write_bytes(program.model_proto.SerializeToString())
@@ -167,8 +167,8 @@ def _converting(restore: Callable[[Planes], Planes]) -> Restore:
 
 
 @contextmanager
-def _others(name: str) -> Iterator[None]:
-    """Another library's work: whatever it raises is why there is no row, and what it warns of is no news."""
+def others_work(name: str) -> Iterator[None]:
+    """A block of another library's work: whatever it raises is why there is no row, and what it warns of is no news."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from uir.runtime.atomic import atomic_output, check_destination
@@ -14,6 +14,7 @@ from uir.tools.bench.speed.limits import WIDTHS, Limits
 from uir.tools.bench.speed.work import Work
 
 OURS = "ours"
+SHORT = 60  # characters
 LEAST = "the machine's peak in its type"
 
 
@@ -80,16 +81,13 @@ def measured_row(row: Row, times: Sequence[float], first: float, bound: Bound | 
     """
     middle = statistics.median(times)
     low, _, high = statistics.quantiles(times, n=4, method="inclusive") if len(times) > 1 else (middle,) * 3
-    return Row(
-        row.name,
-        row.title,
-        row.kind,
-        middle,
-        (low, high),
-        len(times),
-        first / middle,
-        bound.seconds / middle if bound else None,
-        row.psnr,
+    return replace(
+        row,
+        seconds=middle,
+        quartiles=(low, high),
+        samples=len(times),
+        speedup=first / middle,
+        share=bound.seconds / middle if bound else None,
     )
 
 
@@ -114,9 +112,15 @@ def tables(rows: Sequence[Row], found: dict[str, Bound], limits: Limits) -> list
     return [shown, Table(title, header, lines)]
 
 
+def long_failures(rows: Sequence[Row]) -> list[str]:
+    """Why rows failed, where that takes more than the table's last column has."""
+    return [f"{row.title}: {row.failure}" for row in rows if row.failure and len(row.failure) > SHORT]
+
+
 def _cells(row: Row) -> list[str]:
     if row.seconds is None or row.quartiles is None:
-        return [row.title, row.kind or "-", *("-",) * 5, row.failure or ""]
+        failure = row.failure or ""
+        return [row.title, row.kind or "-", *("-",) * 5, failure if len(failure) <= SHORT else "see below"]
     low, high = row.quartiles
     return [
         row.title,
