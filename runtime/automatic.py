@@ -76,6 +76,8 @@ class Fixed:
 
 
 class _Steady:
+    seconds_looking = 0.0
+
     def __init__(self, restorer: Restorer) -> None:
         self._restorer, self._told = restorer, False
 

@@ -40,6 +40,7 @@ from uir.runtime.images import is_image, process_image
 from uir.runtime.inputs import collect_all, pair_outputs
 from uir.runtime.package import DEFAULT_PACKAGE, PRECISIONS, Package
 from uir.runtime.restorer import DEFAULT_MEMORY_LIMIT, Restorer
+from uir.runtime.stage_profile import profile_table
 from uir.runtime.video import VideoOptions, process_video
 from uir.runtime.video.encoders import PRESETS
 
@@ -55,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("-o", "--output", help="a file, or a folder for several inputs (a single one: FOLDER/)")
     options.add_argument("--overwrite", action="store_true", help="replace what stands there already")
     options.add_argument("--json", action="store_true", help="print what was done as JSON")
+    options.add_argument("--profile", action="store_true", help="say where a video's time went, stage by stage")
 
     restoring = options.add_argument_group("restoration")
     restoring.add_argument(
@@ -258,7 +260,10 @@ def _restore(
             overwrite=options.overwrite,
             label=lambda: process.label,
         )
-        done = {"frames": result.frames, "seconds": result.seconds, "stages": asdict(result.times)}
+        stages = {**asdict(result.times), "router": process.seconds_looking}
+        done = {"frames": result.frames, "seconds": result.seconds, "stages": stages}
+        if options.profile:
+            print(profile_table(result.times, process.seconds_looking, result.frames, result.seconds), file=sys.stderr)
     compositions = [{"seconds": seconds, "composition": name} for seconds, name in chooser.decisions()]
     engine = {"engine": restorer.describe(), "precision": restorer.precision}
     return {**report, "compositions": compositions, **engine, **done}

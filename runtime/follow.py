@@ -8,6 +8,7 @@ afresh. The engine of a new composition is made in the background, and what is n
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -93,6 +94,9 @@ class Follower:
         router: what looks and weighs.
         options: how quickly to follow.
         told: called with what was done, after each frame.
+
+    Attributes:
+        seconds_looking: how long looking and deciding have taken.
     """
 
     def __init__(
@@ -104,6 +108,7 @@ class Follower:
     ) -> None:
         self._restorer, self._router, self._options, self._told = restorer, router, options, told
         self._cuts = CutDetector()
+        self.seconds_looking = 0.0
         self._frames = 0
         self._smoothed: dict[str, float] = {}
         self._doubts: list[Composition] = []  # what the last looks asked for, in place of what is wanted
@@ -127,11 +132,13 @@ class Follower:
             FrameError: it is no such frame.
             BackendError: the engine fails.
         """
+        began = time.perf_counter()
         cut = self._cuts(frame)
         similarities = None
         if cut or self._frames % self._options.every == 0:
             similarities = self._router.look(frame)
             self._decide(similarities, afresh=cut or self._frames == 0)
+        self.seconds_looking += time.perf_counter() - began
         first, self._frames = self._frames == 0, self._frames + 1
         if first:
             self._restorer.expect(*frame.shape[:2])

@@ -91,6 +91,10 @@ class StageTimes:
     """The process stage waited for the sink to take a result."""
     encode_starved: float = 0.0
     """The sink waited for a result."""
+    to_rgb: float = 0.0
+    """Of a video's decode: turning frames into RGB."""
+    from_rgb: float = 0.0
+    """Of a video's encode: turning results into the encoder's pixels."""
 
 
 class Pipeline(Generic[T, R]):

@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +119,7 @@ def process_video(
             raise
         finally:
             writer.abort()
+    times = replace(times, to_rgb=reader.seconds_converting, from_rgb=writer.seconds_converting)
     return VideoResult(destination, writer.frames, time.perf_counter() - began, times)
 
 

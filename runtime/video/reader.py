@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -88,6 +89,8 @@ class VideoReader:
         self.covers: dict[int, Packet[Stream]] = {}
         """Cover art, by the index of its stream."""
         self.stream.thread_type = "AUTO"
+        self.seconds_converting = 0.0
+        """How long turning frames into RGB has taken."""
         self._packets: list[Packet[Stream]] = []
         self._damaged = 0
         self._reached = Fraction(0)
@@ -215,6 +218,7 @@ class VideoReader:
                 frame.width,
                 frame.height,
             )
+        began = time.perf_counter()
         try:
             rgb = self._to_rgb(frame)
         except (av.FFmpegError, ValueError) as error:
@@ -222,8 +226,10 @@ class VideoReader:
             raise MediaError(
                 f"{self.path}: {frame.format.name} frames cannot be converted to RGB ({reason})"
             ) from error
+        image = self._orientation.apply(rgb)
+        self.seconds_converting += time.perf_counter() - began
         return Picture(
-            image=self._orientation.apply(rgb),
+            image=image,
             seconds=float((frame.pts - self._origin) * self.time_base),
             pts=frame.pts - (self._first_pts if self.shift else 0),
             duration=frame.duration or 0,

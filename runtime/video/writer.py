@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -52,6 +53,8 @@ class VideoWriter:
         self._last = -(1 << 62)
         self.frames = 0
         """Frames written so far."""
+        self.seconds_converting = 0.0
+        """How long turning results into the encoder's pixels has taken."""
         self.seconds = 0.0
         """The time that they span."""
         suffix = destination.suffix.lower()
@@ -111,8 +114,10 @@ class VideoWriter:
         Raises:
             OutputError: the disk is full, or the file cannot be written for another reason.
         """
+        began = time.perf_counter()
         image = np.concatenate((picture.image, result), axis=1) if self._compare else result
         frame = self._from_rgb(image)
+        self.seconds_converting += time.perf_counter() - began
         frame.time_base = self._output_base
         frame.pts, frame.duration = self._time(picture.pts), self._rescale(picture.duration)
         try:
