@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from hypothesis import settings
@@ -24,8 +25,11 @@ from uir.export.adapters import write_peft
 from uir.export.bases import save_base
 from uir.export.bases.unet import UNet
 from uir.export.cli import main as export
+from uir.export.package_writer import ExportRouter
+from uir.export.router import save_router
 from uir.runtime.factors import Factors
-from uir.runtime.package import MANIFEST
+from uir.runtime.package import MANIFEST, RouterSettings
+from uir.runtime.router import EMBEDDINGS, INPUTS
 from uir.tools.publish import publish
 
 settings.register_profile("house", deadline=None, max_examples=30)  # nothing is timed in a test
@@ -157,6 +161,46 @@ def replace_file(package: Path, edit_manifest: Callable[..., None]) -> Callable[
         edit_manifest(lambda manifest: manifest["files"].update({name: hashlib.sha256(content).hexdigest()}))
 
     return replace
+
+
+def colour_network() -> bytes:
+    """A router's network in miniature: the embedding is the mean colour, at length one."""
+    values = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, ["frames", *shape])
+        for name, shape in INPUTS.items()
+    ]
+    result = onnx.helper.make_tensor_value_info(EMBEDDINGS, onnx.TensorProto.FLOAT, ["frames", 3])
+    nodes = [
+        onnx.helper.make_node("Cast", ["thumbnails"], ["floats"], to=onnx.TensorProto.FLOAT),
+        onnx.helper.make_node("ReduceMean", ["floats", "axes"], ["colour"], keepdims=0),
+        onnx.helper.make_node("Add", ["colour", "little"], ["positive"]),  # black has a direction too
+        onnx.helper.make_node("LpNormalization", ["positive"], [EMBEDDINGS], axis=1),
+    ]
+    constants = {"axes": np.array([1, 2]), "little": np.array([1e-3], np.float32)}
+    weights = [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = onnx.helper.make_graph(nodes, "colour", values, [result], weights)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+    return bytes(model.SerializeToString())
+
+
+@pytest.fixture(scope="session")
+def colour_router(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a router that takes red for rain, green for haze, blue for noise, and grey for clean."""
+    folder = tmp_path_factory.mktemp("router")
+    rules = RouterSettings(threshold=0.35, top_k=3, norm="sum", temperature=0.25, lattice=16)
+    directions = {"rain": [1, 0, 0], "haze": [0, 1, 0], "noise": [0, 0, 1], "clean": [3**-0.5] * 3}
+    prototypes = {name: np.array(direction, np.float32) for name, direction in directions.items()}
+    save_router(folder, ExportRouter(colour_network(), rules, prototypes))
+    return folder
+
+
+@pytest.fixture
+def routed_package(zoo: Path, colour_router: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package of the small base, its three adapters, and the router of colours."""
+    monkeypatch.setattr("uir.export.zoo.ZOO", zoo)
+    path = tmp_path / "routed.uir"
+    export(["--adapters", ",".join(ADAPTERS), "--router", str(colour_router), "-o", str(path)])
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -29,8 +29,8 @@ class Cost:
     """What one frame costs.
 
     Attributes:
-        milliseconds: medians; of `look` (the router's, all of it), of `seeing` (its part before the network) and of `restore`
-            (one run of the engine).
+        milliseconds: medians; of `look` (the router's, all of it), of `seeing` (its part before the network), and of
+            `restore` (one run of the engine).
         gflop: 10^9 multiplications and additions in convolutions and matrix products, of the router's network and of
             the restorer's.
     """
