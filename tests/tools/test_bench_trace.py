@@ -132,7 +132,7 @@ def test_nothing_to_draw(files: list[object], tmp_path: Path) -> None:
         (["--file", "0"], UsageError, "--file 0: must be 1 or more"),
         (["--file", "4"], UsageError, r"--file 4: .*seen.json has 3"),
         (["--file", "2"], MediaError, "no frame was traced"),
-        (["-o", "plot.svg"], UsageError, "plot.svg: a plot is a .png file"),
+        (["-o", "plot.svg"], UsageError, "plot-1.svg: a plot is a .png file"),
         (["-o", "nowhere/plot.png"], OutputError, "nowhere: no such folder"),
     ],
 )
