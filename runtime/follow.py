@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from uir.runtime.backends import Engine
 from uir.runtime.composition import Composition
 from uir.runtime.cuts import CutDetector
-from uir.runtime.errors import BackendError
+from uir.runtime.errors import BackendError, FrameError
+from uir.runtime.framing import check_frame
 from uir.runtime.package import Precision
 from uir.runtime.restorer import Restorer
 
@@ -133,6 +134,9 @@ class Follower:
             BackendError: the engine fails.
         """
         began = time.perf_counter()
+        check_frame(frame)
+        if frame.ndim != 3:
+            raise FrameError("a stream gives one frame at a time, H x W x 3 RGB; this is a batch")
         cut = self._cuts(frame)
         similarities = None
         if cut or self._frames % self._options.every == 0:
@@ -142,7 +146,9 @@ class Follower:
         first, self._frames = self._frames == 0, self._frames + 1
         if first:
             self._restorer.expect(*frame.shape[:2])
-        self._serve(seconds, wait=first)
+        if cut:  # nothing is blended over it: the pictures on its two sides have nothing in common
+            self._faded = None
+        self._serve(seconds, wait=first, fade=not (first or cut))
         restored = self._restored(frame, seconds)
         precision = None if self._served == CLEAN else self._restorer.precision
         self._told(Moment(seconds, similarities, cut, self._wanted, self._served, precision))
@@ -172,20 +178,20 @@ class Follower:
         if agreed or len(self._doubts) >= 3 * self._options.confirm:
             self._wanted, self._doubts = seen, []
 
-    def _serve(self, seconds: float, *, wait: bool) -> None:
+    def _serve(self, seconds: float, *, wait: bool, fade: bool) -> None:
         """Come as near to the wanted composition as can be had without waiting, unless there is no choice."""
         if self._served == self._wanted or self._wanted in self._given_up:
             return
         if self._wanted == CLEAN or wait or self._restorer.ready(self._wanted):
-            self._switch(self._wanted, seconds, fade=not wait)
+            self._switch(self._wanted, seconds, fade=fade)
             return
         if self._coming is None or self._coming[0] != self._wanted:
             self._coming = self._wanted, self._restorer.prepare(self._wanted)
-            self._switch(self._nearest(), seconds, fade=True)
+            self._switch(self._nearest(), seconds, fade=fade)
         elif self._coming[1].done():
             error = self._coming[1].exception()
             if error is None:
-                self._switch(self._wanted, seconds, fade=True)
+                self._switch(self._wanted, seconds, fade=fade)
             elif isinstance(error, BackendError):
                 self._given_up.add(self._wanted)
                 log.warning("%s cannot be used, %s goes on: %s", self._wanted.key, self._served.key, error)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from uir.runtime import Composition, Restorer
 from uir.runtime.backends import Engine
 from uir.runtime.cuts import CutDetector
-from uir.runtime.errors import BackendError, OutputError
+from uir.runtime.errors import BackendError, FrameError, OutputError
 from uir.runtime.follow import Follower, FollowOptions, Moment
 from uir.runtime.trace import Trace, explain, write_traces
 
@@ -224,6 +225,39 @@ def test_a_change_may_blend_over(shared_package: Path, frame: Frame, before: str
         share = min(1.0, step / 4)
         blend = (1 - share) * first.astype(np.float64) + share * last
         assert np.abs(restored - blend).max() <= 0.51
+
+
+@pytest.mark.parametrize("before", [2, 3])
+def test_nothing_is_blended_over_a_cut(shared_package: Path, frame: Frame, before: int) -> None:
+    """Neither a change that comes with it, nor one that is under way."""
+    restorer = Restorer(shared_package, CLEAN)
+    for name in ("rain", "haze"):
+        restorer.compose(name)  # so that both are ready
+    stream = Stream(shared_package, Script(["rain", "haze"]), FollowOptions(1, 1.0, fade=4 / RATE), restorer)
+    stream.run(frame, before)
+    other = np.ascontiguousarray(255 - frame[::-1])
+    (restored,) = stream.run(other)
+    assert stream.moments[-1].cut
+    assert stream.served == ["rain"] * 2 + ["haze"] * (before - 1)
+    assert np.array_equal(restored, Restorer(shared_package, "haze")(other))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros((2, 8, 8, 3), np.uint8),
+        np.zeros((8, 8), np.uint8),
+        np.zeros((8, 8, 3), np.float32),
+        [[1, 2, 3]],
+    ],
+)
+def test_what_is_no_frame_is_refused(shared_package: Path, frame: Frame, wrong: Any) -> None:
+    stream = Stream(shared_package, Script(["base"]))
+    with pytest.raises(FrameError):
+        stream.run(wrong)
+    assert stream.run(frame)[0] is frame  # and the stream goes on
+    assert len(stream.moments) == 1
 
 
 def test_traces_say_when_what_changed(shared_package: Path, frame: Frame, tmp_path: Path) -> None:
