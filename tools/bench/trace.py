@@ -149,7 +149,7 @@ def draw_trace(file: TracedFile, truth: Sequence[tuple[float, str]] = ()) -> Fig
         for seconds in (frame.seconds for frame in file.frames if frame.cut):
             axes.axvline(seconds, color="black", linestyle=":", linewidth=1)
         for seconds, _ in truth:
-            axes.axvline(seconds, color="tab:red", linewidth=1)
+            axes.axvline(seconds, color="black", linewidth=1)
     for seconds, name in truth:
         seen.text(seconds, 1.01, name, transform=seen.get_xaxis_transform(), fontsize=8)
     seen.set_ylabel("similarity (cosine)")
@@ -193,7 +193,7 @@ def _handles(file: TracedFile, colours: dict[str, str], truth: bool) -> Iterator
     if any(frame.cut for frame in file.frames):
         yield Line2D([], [], color="black", linestyle=":", label="scene cut")
     if truth:
-        yield Line2D([], [], color="tab:red", label="real change")
+        yield Line2D([], [], color="black", linewidth=1, label="real change")
 
 
 def _numbered(path: Path, number: int) -> Path:
