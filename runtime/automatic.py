@@ -23,26 +23,25 @@ class Automatic:
         restorer: what restores; its compositions are chosen.
         options: how videos are followed.
         explain: say on stderr what was seen, whenever the decision changes.
+        trace: keep what `write` writes.
 
     Raises:
         UsageError: the package has no router.
         PackageError: the package's router is damaged.
     """
 
-    def __init__(self, restorer: Restorer, options: FollowOptions, *, explain: bool) -> None:
-        self._restorer, self._options, self._explains = restorer, options, explain
+    def __init__(self, restorer: Restorer, options: FollowOptions, *, explain: bool, trace: bool) -> None:
+        self._restorer, self._options, self._explains, self._keep = restorer, options, explain, trace
         self._router = Router(restorer.package)
         self._traces: list[Trace] = []
 
     def begin(self, source: Path) -> Follower:
         """What restores the next file, frame by frame; a picture is a stream of one frame."""
-        trace = Trace(str(source), self._restorer.describe())
+        trace = Trace(str(source), self._restorer.describe(), keep=self._keep)
         self._traces.append(trace)
 
         def tell(moment: Moment) -> None:
-            before = trace.moments[-1].wanted if trace.moments else None
-            trace.moments.append(moment)
-            if self._explains and moment.wanted != before:
+            if trace.add(moment) and self._explains:
                 tqdm.write(f"{source}: {moment.seconds:.2f} s: {explain(moment)}", file=sys.stderr)
 
         return Follower(self._restorer, self._router, self._options, tell)

@@ -93,9 +93,8 @@ def parser() -> argparse.ArgumentParser:
     following.add_argument(
         "--every",
         type=int,
-        default=FollowOptions.every,
         metavar="N",
-        help="look at each Nth frame of a video, and where a scene begins (default: %(default)s)",
+        help="look at each Nth frame of a video, and where a scene begins (default: 3, less where frames are few)",
     )
     following.add_argument(
         "--fade",
@@ -140,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise UsageError("--size goes with --engines build: videos say their size themselves")
     if options.memory_limit < 1:
         raise UsageError(f"--memory-limit {options.memory_limit}: must be at least 1 MiB")
-    if options.every < 1:
+    if options.every is not None and options.every < 1:
         raise UsageError(f"--every {options.every}: must be at least 1")
     if not 0 <= options.fade < math.inf:
         raise UsageError(f"--fade {options.fade}: must be 0 or more seconds")
@@ -168,7 +167,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_destination(options.trace, overwrite=options.overwrite)
     restorer = _restorer(options, package)
     follow = FollowOptions(every=options.every, fade=options.fade)
-    chooser = Fixed(restorer) if named else Automatic(restorer, follow, explain=options.explain)
+    chooser: Fixed | Automatic = Fixed(restorer)
+    if not named:
+        chooser = Automatic(restorer, follow, explain=options.explain, trace=options.trace is not None)
     reports, failed = [], False
     files = tqdm(pairs, unit="file", delay=2, disable=len(pairs) == 1 or not sys.stderr.isatty())
     for source, destination in files:

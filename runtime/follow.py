@@ -1,17 +1,20 @@
 """Video that follows the weather: looks at the frames, decides on a composition, and switches to it without a stall.
 
-A look gives similarities (see `router`). They are smoothed over time; another composition must be seen several looks
-in a row before it is taken (hysteresis), so that a doubtful picture does not make the mix chatter. A scene cut starts
-afresh. The engine of a new composition is made in the background, and what is nearest to it serves meanwhile.
+A look gives similarities (see `router`). What was decided stays until several looks in a row all disagree with it
+(hysteresis), so that a doubtful picture does not make the mix chatter; then their mean decides, which holds nothing of
+what was before. A scene cut starts afresh. The engine of a new composition is made in the background, and what is
+nearest to it serves meanwhile.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Protocol
 
 import cv2
@@ -30,6 +33,8 @@ log = logging.getLogger(__name__)
 
 Frame = NDArray[np.uint8]
 CLEAN = Composition()
+USUALLY, LONGEST = 3, 0.1
+"""Frames, and seconds, from one look to the next where nothing is said: what comes first."""
 
 
 class Sight(Protocol):
@@ -45,16 +50,14 @@ class FollowOptions:
     """How a stream is followed.
 
     Attributes:
-        every: frames from one look to the next.
-        newest: share of the newest look in the smoothed similarities, in (0, 1]; the rest is what was smoothed before.
-        confirm: looks in a row that must ask for other adapters before they are taken.
+        every: frames from one look to the next; None for each third, and more where frames are few in a second.
+        confirm: looks in a row that must disagree with what was decided before they are believed.
         band: how much a weight must differ, in all these looks, where the adapters are the same.
         fade: seconds in which a change blends over; frames cost twice as much meanwhile.
     """
 
-    every: int = 3
-    newest: float = 0.6
-    confirm: int = 2
+    every: int | None = None
+    confirm: int = 3
     band: float = 0.25
     fade: float = 0.0
 
@@ -111,8 +114,8 @@ class Follower:
         self._cuts = CutDetector()
         self.seconds_looking = 0.0
         self._frames = 0
-        self._smoothed: dict[str, float] = {}
-        self._doubts: list[Composition] = []  # what the last looks asked for, in place of what is wanted
+        self._looked: tuple[int, float] | None = None  # the number and the time of the frame last looked at
+        self._looks: deque[dict[str, float]] = deque(maxlen=options.confirm)
         self._wanted = self._served = CLEAN
         self._used: list[Composition] = []
         self._coming: tuple[Composition, Future[Engine]] | None = None
@@ -139,13 +142,15 @@ class Follower:
             raise FrameError("a stream gives one frame at a time, H x W x 3 RGB; this is a batch")
         cut = self._cuts(frame)
         similarities = None
-        if cut or self._frames % self._options.every == 0:
+        if cut or self._is_time(seconds):
             similarities = self._router.look(frame)
             self._decide(similarities, afresh=cut or self._frames == 0)
+            self._looked = self._frames, seconds
         self.seconds_looking += time.perf_counter() - began
         first, self._frames = self._frames == 0, self._frames + 1
         if first:
             self._restorer.expect(*frame.shape[:2])
+            self._restorer.prepare_instant()
         if cut:  # nothing is blended over it: the pictures on its two sides have nothing in common
             self._faded = None
         self._serve(seconds, wait=first, fade=not (first or cut))
@@ -159,28 +164,34 @@ class Follower:
         """What the last frame was restored with, for people."""
         return shown(self._served)
 
+    def _is_time(self, seconds: float) -> bool:
+        """Whether to look at this frame."""
+        if self._looked is None:
+            return True
+        number, before = self._looked
+        if self._options.every is not None:
+            return self._frames - number >= self._options.every
+        # A frame's time is rounded in some containers.
+        return self._frames - number >= USUALLY or seconds - before >= LONGEST - 1e-3
+
     def _decide(self, similarities: dict[str, float], *, afresh: bool) -> None:
         """Take a look into account."""
         if afresh:
-            self._smoothed = similarities
-            self._wanted, self._doubts = self._router.weigh(similarities), []
-            return
-        new = self._options.newest
-        self._smoothed = {name: new * value + (1 - new) * self._smoothed[name] for name, value in similarities.items()}
-        seen = self._router.weigh(self._smoothed)
-        if not _other(seen, self._wanted, self._options.band):
-            self._doubts = []
-            return
-        self._doubts.append(seen)
-        latest = self._doubts[-self._options.confirm :]
-        agreed = len(latest) == self._options.confirm and all(_names(each) == _names(seen) for each in latest)
-        # That none of so many looks agrees with what is wanted is reason enough, even where they differ.
-        if agreed or len(self._doubts) >= 3 * self._options.confirm:
-            self._wanted, self._doubts = seen, []
+            self._looks.clear()
+            self._wanted = self._router.weigh(similarities)
+        self._looks.append(similarities)
+        band = self._options.band
+        disagree = all(_other(self._router.weigh(look), self._wanted, band) for look in self._looks)
+        if disagree and len(self._looks) == self._options.confirm:
+            mean = {name: fmean(look[name] for look in self._looks) for name in similarities}
+            self._wanted = self._router.weigh(mean)
 
     def _serve(self, seconds: float, *, wait: bool, fade: bool) -> None:
         """Come as near to the wanted composition as can be had without waiting, unless there is no choice."""
-        if self._served == self._wanted or self._wanted in self._given_up:
+        if self._served == self._wanted:
+            return
+        if self._wanted in self._given_up:
+            self._switch(self._nearest(), seconds, fade=fade)
             return
         if self._wanted == CLEAN or wait or self._restorer.ready(self._wanted):
             self._switch(self._wanted, seconds, fade=fade)

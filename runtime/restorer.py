@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -156,15 +156,11 @@ class Restorer:
     def expect(self, height: int, width: int) -> None:
         """Say that frames of this size are coming, pixels: a backend that gains by it gets an engine for them alone.
 
-        Frames of other sizes are still restored.
-
-        Raises:
-            BackendError: the engine cannot be built.
+        It is made with the first of them. Frames of other sizes are still restored.
         """
-        if self._backend.static:
+        if self._backend.static and self._size != (height, width):
             self._size = height, width
-            if self._active.engines:
-                self.compose(self.composition)
+            self._active = replace(self._active, engines={})
 
     def __call__(self, frame: NDArray[np.uint8], composition: Composition | None = None) -> NDArray[np.uint8]:
         """Restore one frame, H x W x 3 uint8 RGB, or a batch of them, N x H x W x 3; any size.

@@ -65,9 +65,12 @@ class EngineSource:
             BackendError: the engine cannot be built.
         """
         own = self._recipe(composition, size)
-        engine = self._cache.load(own)
+        engine = self._cache.find(own.key)
         if engine is None:
-            engine = self._meanwhile(composition, size, own) or self._cache.get(own)
+            # What is in memory first: an engine takes a while to read.
+            engine = self._meanwhile(composition, size, own, self._find) or self._cache.load(own)
+        if engine is None:
+            engine = self._meanwhile(composition, size, own, self._cache.load) or self._cache.get(own)
             if self._served - {composition}:  # it was switched to; the next switch shall not wait
                 self.prepare_instant(composition, size)
         self._served.add(composition)
@@ -102,14 +105,19 @@ class EngineSource:
             future.add_done_callback(lambda _: self._under_way.pop(recipe.key, None))
         return future
 
-    def _meanwhile(self, composition: Composition, size: Size, own: Recipe) -> Engine | None:
-        """What serves the composition at once, where there is a refittable engine already."""
+    def _find(self, recipe: Recipe) -> Engine | None:
+        return self._cache.find(recipe.key)
+
+    def _meanwhile(
+        self, composition: Composition, size: Size, own: Recipe, find: Callable[[Recipe], Engine | None]
+    ) -> Engine | None:
+        """What serves the composition at once, where `find` finds a refittable engine."""
         recipe = self._instant_recipe(composition, size)
         if recipe is None:
             return None
         instant = self._instants.get(recipe.key)
         if instant is None:
-            engine = self._cache.load(recipe)
+            engine = find(recipe)
             if engine is None:
                 return None
             instant = self._instants.setdefault(recipe.key, InstantEngine(engine))  # type: ignore[arg-type]

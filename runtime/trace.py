@@ -20,20 +20,27 @@ class Trace:
     Args:
         source: its name.
         engine: what restores it, in words.
+        keep: whether all moments are kept; a long video has many, and the changes alone are few.
+
+    Attributes:
+        moments: what was kept.
+        changes: when the decision changed, seconds, and to what; the first decision is the first of them.
     """
 
-    def __init__(self, source: str, engine: str) -> None:
+    def __init__(self, source: str, engine: str, *, keep: bool = True) -> None:
         self.source, self.engine = source, engine
+        self._keep = keep
         self.moments: list[Moment] = []
+        self.changes: list[tuple[float, Composition]] = []
 
-    @property
-    def changes(self) -> list[tuple[float, Composition]]:
-        """When the decision changed, seconds, and to what; the first decision is the first of them."""
-        found: list[tuple[float, Composition]] = []
-        for moment in self.moments:
-            if not found or found[-1][1] != moment.wanted:
-                found.append((moment.seconds, moment.wanted))
-        return found
+    def add(self, moment: Moment) -> bool:
+        """Take the next moment; whether the decision changed with it."""
+        changed = not self.changes or self.changes[-1][1] != moment.wanted
+        if changed:
+            self.changes.append((moment.seconds, moment.wanted))
+        if self._keep:
+            self.moments.append(moment)
+        return changed
 
     def plain(self) -> dict[str, Any]:
         """All of it as JSON has it."""

@@ -29,7 +29,7 @@ Frame = NDArray[np.uint8]
 RAIN, HAZE, NOISE = (Composition.parse(name) for name in ("rain", "haze", "noise"))
 BOTH = Composition.parse("haze=0.5,rain=0.5")
 CLEAN = Composition()
-EACH = FollowOptions(every=1, newest=1.0)  # every frame is looked at and nothing is smoothed
+EACH = FollowOptions(every=1, confirm=2)
 RATE = 24
 
 
@@ -115,10 +115,11 @@ def test_one_odd_look_changes_nothing_and_two_do(shared_package: Path, frame: Fr
     assert stream.wanted == ["rain"] * 5 + ["haze"]
 
 
-def test_looks_that_agree_with_nothing_change_it_in_the_end(shared_package: Path, frame: Frame) -> None:
-    stream = Stream(shared_package, Script(["rain"] + ["haze", "noise"] * 5))
-    stream.run(frame, 11)
-    assert stream.wanted[:7] == ["rain"] * 6 + ["noise"]
+def test_what_the_looks_disagree_about_is_decided_by_their_mean(shared_package: Path, frame: Frame) -> None:
+    """A picture between two: each look sees one of them, or both."""
+    stream = Stream(shared_package, Script(["rain", "haze", "noise", "haze=0.5,noise=0.5"]))
+    stream.run(frame, 6)
+    assert stream.wanted == ["rain"] * 2 + ["haze=0.5,noise=0.5"] * 4
 
 
 def test_the_same_adapters_at_nearly_the_same_weights_are_no_change(shared_package: Path, frame: Frame) -> None:
@@ -128,23 +129,34 @@ def test_the_same_adapters_at_nearly_the_same_weights_are_no_change(shared_packa
     assert stream.wanted == ["haze=0.5,rain=0.5"] * 7 + ["haze=0.2,rain=0.8"]
 
 
-def test_similarities_are_smoothed(shared_package: Path, frame: Frame) -> None:
-    options = FollowOptions(every=1, newest=0.5)
-    stream = Stream(shared_package, Script(["rain", "base", "base", "rain"]), options)
-    stream.run(frame, 4)  # after two empty looks a quarter of the rain is left, which still counts
-    assert stream.wanted == ["rain"] * 4
-    stream = Stream(shared_package, Script(["rain"] + ["base"] * 5), options)
-    stream.run(frame, 6)
-    assert stream.wanted == ["rain"] * 4 + ["base"] * 2
+def test_a_decision_holds_nothing_of_what_was_before(shared_package: Path, frame: Frame) -> None:
+    options = FollowOptions(every=1, confirm=3)
+    stream = Stream(shared_package, Script(["rain", "haze", "haze", "haze=0.6,noise=0.4"]), options)
+    stream.run(frame, 4)
+    assert stream.wanted[:3] == ["rain"] * 3
+    assert stream.moments[3].wanted == Composition.of({"haze": 1.0})  # noise is there in the last alone, too little
+    stream = Stream(shared_package, Script(["rain", "base", "base", "rain", "base", "base", "base"]), options)
+    stream.run(frame, 7)
+    assert stream.wanted == ["rain"] * 6 + ["base"]
+
+
+@pytest.mark.parametrize(("rate", "looked"), [(60, [0, 3, 6, 9]), (24, [0, 3, 6, 9]), (15, [0, 2, 4, 6, 8]), (8, None)])
+def test_where_frames_are_few_more_of_them_are_looked_at(
+    shared_package: Path, frame: Frame, rate: int, looked: list[int] | None
+) -> None:
+    stream = Stream(shared_package, Script(["base"]), FollowOptions())
+    for i in range(10):
+        stream.follower(frame, round(i / rate, 3))
+    assert [i for i, m in enumerate(stream.moments) if m.similarities] == (looked or list(range(10)))
 
 
 def test_it_looks_at_each_nth_frame_and_where_a_scene_begins(shared_package: Path, frame: Frame) -> None:
     script = Script(["rain", "rain", "haze"])
-    stream = Stream(shared_package, script, FollowOptions(every=4, newest=0.5))
+    stream = Stream(shared_package, script, FollowOptions(every=4))
     stream.run(frame, 6)
     stream.run(np.ascontiguousarray(255 - frame[::-1]), 3)  # another scene
     looked = [i for i, moment in enumerate(stream.moments) if moment.similarities is not None]
-    assert looked == [0, 4, 6, 8]
+    assert looked == [0, 4, 6]
     assert [i for i, moment in enumerate(stream.moments) if moment.cut] == [6]
     assert stream.wanted == ["rain"] * 6 + ["haze"] * 3  # at once, and nothing of the scene before is left
 
@@ -213,7 +225,7 @@ def test_a_defect_in_the_background_is_not_swallowed(shared_package: Path, frame
 
 @pytest.mark.parametrize(("before", "after"), [("rain", "haze"), ("rain", "base"), ("base", "rain")])
 def test_a_change_may_blend_over(shared_package: Path, frame: Frame, before: str, after: str) -> None:
-    options = FollowOptions(every=1, newest=1.0, fade=4 / RATE)
+    options = FollowOptions(every=1, confirm=2, fade=4 / RATE)
     restorer = Restorer(shared_package, CLEAN)
     for name in (before, after):
         restorer.compose(name)  # so that both are ready
@@ -233,7 +245,9 @@ def test_nothing_is_blended_over_a_cut(shared_package: Path, frame: Frame, befor
     restorer = Restorer(shared_package, CLEAN)
     for name in ("rain", "haze"):
         restorer.compose(name)  # so that both are ready
-    stream = Stream(shared_package, Script(["rain", "haze"]), FollowOptions(1, 1.0, fade=4 / RATE), restorer)
+    stream = Stream(
+        shared_package, Script(["rain", "haze"]), FollowOptions(every=1, confirm=2, fade=4 / RATE), restorer
+    )
     stream.run(frame, before)
     other = np.ascontiguousarray(255 - frame[::-1])
     (restored,) = stream.run(other)
@@ -261,10 +275,10 @@ def test_what_is_no_frame_is_refused(shared_package: Path, frame: Frame, wrong: 
 
 
 def test_traces_say_when_what_changed(shared_package: Path, frame: Frame, tmp_path: Path) -> None:
-    stream = Stream(shared_package, Script(["base", "base", "haze=0.5,rain=0.5"]), FollowOptions(every=2, newest=1.0))
+    stream = Stream(shared_package, Script(["base", "base", "haze=0.5,rain=0.5"]), FollowOptions(every=2, confirm=2))
     stream.run(frame, 9)
     trace = Trace("clip.mp4", "an engine")
-    trace.moments.extend(stream.moments)
+    assert [i for i, moment in enumerate(stream.moments) if trace.add(moment)] == [0, 6]
     assert trace.changes == [(0.0, CLEAN), (6 / RATE, BOTH)]
     assert explain(stream.moments[6]) == "rain 0.50, haze 0.50, noise 0.00 -> haze=0.5,rain=0.5"
     target = tmp_path / "seen.json"
@@ -282,6 +296,15 @@ def test_traces_say_when_what_changed(shared_package: Path, frame: Frame, tmp_pa
     assert written["frames"][1]["similarities"] is None
     with pytest.raises(OutputError, match="exists"):
         write_traces(target, [trace], overwrite=False)
+
+
+def test_a_long_stream_need_not_be_kept(shared_package: Path, frame: Frame) -> None:
+    stream = Stream(shared_package, Script(["base", "rain", "rain"]))
+    stream.run(frame, 4)
+    trace = Trace("clip.mp4", "an engine", keep=False)
+    for moment in stream.moments:
+        trace.add(moment)
+    assert (len(trace.changes), trace.moments) == (2, [])
 
 
 def moving(index: int, rng: np.random.Generator | None = None) -> Frame:

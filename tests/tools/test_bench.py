@@ -24,7 +24,9 @@ from uir.tools.bench.processes import run_watched
 PAIR = "haze=0.5,rain=0.5"
 
 
-@pytest.mark.parametrize("benchmark", ["", "quality", "flicker", "rank", "merge", "video", "size", "speed", "engines"])
+@pytest.mark.parametrize(
+    "benchmark", ["", "quality", "flicker", "rank", "merge", "video", "size", "speed", "engines", "follow", "trace"]
+)
 def test_help(call: Callable[..., subprocess.CompletedProcess[str]], benchmark: str) -> None:
     result = call("uir-bench", *filter(None, [benchmark]), "--help")
     assert (result.returncode, result.stderr) == (0, "")

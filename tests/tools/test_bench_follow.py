@@ -146,7 +146,7 @@ def test_a_router_that_knows_follows_each_change_once(shared_package: Path) -> N
     run = follow(
         Restorer(shared_package, CLEAN),
         Known(frames, needs),
-        FollowOptions(every=2, newest=1.0, confirm=2),
+        FollowOptions(every=2, confirm=2),
         clean,
         frames,
         rate,

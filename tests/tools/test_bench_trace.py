@@ -29,7 +29,8 @@ def moment(index: int, wanted: Composition, served: Composition) -> Moment:
 def trace(name: str, wanted: Sequence[Composition]) -> Trace:
     """A trace in which each decision is served one frame later."""
     made = Trace(name, "an engine")
-    made.moments.extend(moment(i, each, wanted[max(0, i - 1)]) for i, each in enumerate(wanted))
+    for i, each in enumerate(wanted):
+        made.add(moment(i, each, wanted[max(0, i - 1)]))
     return made
 
 

@@ -134,7 +134,8 @@ def measure(options: argparse.Namespace) -> Report:
             bar.set_postfix_str(shown(composition))
             errors[shown(composition)] = fixed_errors(restorer, composition, clean, frames, chosen, bar.update)
     trace = Trace(str(options.video), restorer.describe())
-    trace.moments.extend(run.moments)
+    for moment in run.moments:
+        trace.add(moment)
     if options.trace:
         write_traces(options.trace, [trace], overwrite=options.overwrite)
     followed = judge(run, segments, rate)
