@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from uir.runtime.composition import DECIMALS, Composition
 from uir.runtime.errors import FrameError, PackageError, UsageError
+from uir.runtime.framing import check_frame
 from uir.runtime.looks import CROP, CROPS, THUMBNAIL, Look, look
 from uir.runtime.package import Package, RouterSettings
 
@@ -118,7 +119,9 @@ class Router:
         Raises:
             FrameError: it is no such frame.
         """
-        _check(frame)
+        check_frame(frame)
+        if frame.ndim != 3:
+            raise FrameError("the router looks at one frame at a time, H x W x 3, and this is a batch; give it each")
         similarities = self._prototypes @ self._embed(look(frame))
         return dict(zip(self._names, similarities.tolist(), strict=True))
 
@@ -140,14 +143,6 @@ class Router:
             parts = [there[name] for name in chosen]
         steps = on_lattice(parts, self.settings.lattice)
         return Composition.of({name: step / self.settings.lattice for name, step in zip(chosen, steps, strict=True)})
-
-
-def _check(frame: NDArray[np.uint8]) -> None:
-    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-        found = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
-        raise FrameError(f"the router looks at one frame at a time, uint8 H x W x 3 RGB; this is {found}")
-    if not frame.size:
-        raise FrameError("the router was given a frame without pixels")
 
 
 def unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:

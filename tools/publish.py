@@ -2,6 +2,8 @@
 
 Traces the run's base, so that the zoo's users need no torch, and replaces the zoo's adapters by the run's. Weights are
 stored as float16, half the size, and read as float32. What the rounding changed is measured on the stored files.
+
+A router's run (`runs/router`) is published likewise, by itself: it knows degradations, whatever adapter restores them.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from numpy.typing import NDArray
 from uir.export.adapters import CONFIG, WEIGHTS, load_adapter
 from uir.export.bases import load_base
 from uir.export.cli import ZOO_LICENCE
+from uir.export.router import MODEL, load_router, save_router
 from uir.export.tensors import WeightsError, read_tensors
 from uir.export.trace import trace
 from uir.export.zoo import ZOO, ZooBase
@@ -63,10 +66,14 @@ class Rounding:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; see the module's docstring."""
     options = argparse.ArgumentParser(prog="python -m uir.tools.publish", description=__doc__)
-    options.add_argument("run", type=Path, help="the folder that `uir-train base` wrote")
+    options.add_argument("run", type=Path, help="the folder that `uir-train base` or `uir-train router` wrote")
     options.add_argument("--name", default="unet-2m", help="the base's name (default: %(default)s)")
     options.add_argument("--zoo", type=Path, default=ZOO, help="the zoo's folder (default: the installed one)")
     chosen = options.parse_args(arguments)
+    if (chosen.run / MODEL).exists():
+        publish_router(chosen.run, chosen.zoo)
+        print(chosen.zoo / "router")
+        return
     roundings = publish(chosen.run, chosen.zoo, chosen.name)
     rows = [
         [r.name, f"{r.values:,}", f"{r.size / 1e6:.2f}", f"{r.error:.2e}", f"{r.subnormal:,}", f"{r.lost:,}"]
@@ -77,6 +84,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     files = [file for part in ("base", "adapters") for file in (chosen.zoo / part).rglob("*") if file.is_file()]
     size = sum(file.stat().st_size for file in files)
     print(f"\n{chosen.zoo}: {size / 1e6:.2f} MB")
+
+
+def publish_router(run: Path, zoo: Path) -> None:
+    """Write `zoo/router` from a run of `uir-train router`: what `load_router` reads, and the run's record.
+
+    Raises:
+        MissingFileError, BaseModelError: the run is incomplete or damaged. The zoo is left as it was.
+    """
+    router = load_router(run)
+    record = _record(run)
+    zoo.mkdir(parents=True, exist_ok=True)
+    with atomic_output(zoo / "router", overwrite=True) as folder:
+        folder.mkdir()
+        save_router(folder, router)
+        (folder / "record.json").write_text(json.dumps(record, indent=2) + "\n")
 
 
 def publish(run: Path, zoo: Path, name: str) -> list[Rounding]:
@@ -90,8 +112,7 @@ def publish(run: Path, zoo: Path, name: str) -> list[Rounding]:
             float16's. The zoo is left as it was.
     """
     base = load_base(run / "base.safetensors")
-    record = json.loads((run / "record.json").read_text())
-    record["command"] = [FOLDERS.sub(r"\1", word) for word in record["command"]]
+    record = _record(run)
     record["log"] = _log(run / LOG)
     zoo.mkdir(parents=True, exist_ok=True)
     # Both at once: adapters of another base would not fit this one.
@@ -110,6 +131,13 @@ def publish(run: Path, zoo: Path, name: str) -> list[Rounding]:
         (new_base / "base.json").write_bytes(msgspec.json.format(msgspec.json.encode(about), indent=2) + b"\n")
     (zoo / "record.json").write_text(json.dumps(record, indent=2) + "\n")
     return roundings
+
+
+def _record(run: Path) -> dict[str, Any]:
+    """A run's record, the trainer's own folders left out."""
+    record: dict[str, Any] = json.loads((run / "record.json").read_text())
+    record["command"] = [FOLDERS.sub(r"\1", word) for word in record["command"]]
+    return record
 
 
 def _log(file: Path) -> list[dict[str, Any]]:

@@ -83,18 +83,15 @@ def test_frames_of_any_shape(router: Router, shape: tuple[int, int]) -> None:
     assert np.array_equal(frame, before)
 
 
-@pytest.mark.parametrize(
-    "frame",
-    [np.zeros((4, 4), np.uint8), np.zeros((2, 4, 4, 3), np.uint8), np.zeros((4, 4, 3), np.float32), "frame"],
-)
+@pytest.mark.parametrize("frame", [np.zeros((4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8), np.zeros((4, 4, 3)), "x"])
 def test_what_is_no_frame(router: Router, frame: Any) -> None:
-    with pytest.raises(FrameError, match="one frame at a time, uint8 H x W x 3 RGB"):
+    with pytest.raises(FrameError, match="a frame is"):
         router.look(frame)
 
 
-def test_a_frame_without_pixels(router: Router) -> None:
-    with pytest.raises(FrameError, match="without pixels"):
-        router.look(np.zeros((0, 4, 3), np.uint8))
+def test_frames_are_looked_at_one_by_one(router: Router) -> None:
+    with pytest.raises(FrameError, match="one frame at a time"):
+        router.look(np.zeros((2, 4, 4, 3), np.uint8))
 
 
 cosines = st.floats(-1, 1)

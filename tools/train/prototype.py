@@ -18,7 +18,7 @@ from uir.runtime.router import Embedder, unit
 from uir.tools.photos import find_photos, read_photo
 from uir.tools.train.router_data import DegradedLooks, Plan
 
-EXAMPLES = 150
+EXAMPLES = 100
 """Pictures that a prototype is the mean of, where they can be made."""
 
 

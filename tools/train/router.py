@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
@@ -25,7 +25,7 @@ from uir.runtime.package import RouterSettings
 from uir.runtime.router import CLEAN, Embedder
 from uir.tools.train.prototype import prototype
 from uir.tools.train.router_data import PLAIN, DegradedLooks, Looks, Plan, gather
-from uir.tools.train.router_network import DIMENSIONS, RouterNetwork, router_onnx
+from uir.tools.train.router_network import DIMENSIONS, RouterNetwork, block_steps, router_onnx
 
 BATCH = 64
 PLAN = "plan.json"
@@ -74,10 +74,16 @@ def train_router(plan: Plan, count: int, course: Course, out: Path, *, workers: 
     }
     _claim(out, identity)
     looks = gather(dataset, out / "looks", workers)
+    examples = _examples(looks, plan.names)
     torch.manual_seed(plan.seed)
     network, losses = fit(looks, course)
     model = router_onnx(network)
-    router = ExportRouter(model, SETTINGS, prototypes(looks, plan.names, Embedder(model)))
+    embed = Embedder(model)
+    prototypes = {
+        name: prototype((Look(looks.thumbnails[i], looks.crops[i]) for i in numbers), embed)
+        for name, numbers in examples.items()
+    }
+    router = ExportRouter(model, SETTINGS, prototypes)
     save_router(out, router)
     record = {
         **identity,
@@ -119,23 +125,29 @@ def fit(looks: Looks, course: Course) -> tuple[RouterNetwork, list[float]]:
     clean = looks.severities.max(axis=1, keepdims=True) == 0
     there = torch.from_numpy(np.hstack([looks.severities > 0, clean]).astype(np.float32))
     weights = torch.from_numpy(looks.weights)
+    batches = -(-len(there) // BATCH)
+    # Once, and not in each epoch: they take as long as a third of the network.
+    steps = torch.cat([block_steps(torch.from_numpy(part)) for part in np.array_split(looks.crops, batches)])
     network = RouterNetwork()
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # which convolutions are quick in
     directions = nn.Parameter(torch.randn(there.shape[1], DIMENSIONS))
     groups: list[dict[str, Any]] = [
         {"params": list(network.parameters())},
         {"params": [directions], "weight_decay": 0.0},
     ]
     optimiser = torch.optim.AdamW(groups, lr=course.lr, weight_decay=0.02)
-    batches = -(-len(there) // BATCH)
     rates = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, course.lr, epochs=course.epochs, steps_per_epoch=batches, pct_start=0.15
     )
     losses = []
-    for _ in tqdm(range(course.epochs), unit="epoch", disable=None):
+    bar = tqdm(range(course.epochs), unit="epoch", disable=None)
+    for _ in bar:
         total = 0.0
-        for chosen in torch.split(torch.randperm(len(there)), BATCH):
-            embeddings = _embed(network, looks, chosen)
-            cosines = embeddings @ functional.normalize(directions, dim=1).T
+        for chosen in torch.chunk(torch.randperm(len(there)), batches):
+            thumbnails, crops = (torch.from_numpy(each[chosen.numpy()]) for each in (looks.thumbnails, looks.crops))
+            with torch.autocast("cpu", torch.bfloat16):
+                embeddings = network(thumbnails, crops, steps[chosen])
+            cosines = functional.normalize(embeddings.float(), dim=1) @ functional.normalize(directions, dim=1).T
             answers = (cosines - course.margin) / course.sharpness
             surprise = functional.binary_cross_entropy_with_logits(answers, there[chosen], reduction="none")
             loss = (surprise * weights[chosen]).sum(1).mean()
@@ -145,30 +157,17 @@ def fit(looks: Looks, course: Course) -> tuple[RouterNetwork, list[float]]:
             rates.step()
             total += float(loss.detach())
         losses.append(round(total / batches, 4))
+        bar.set_postfix_str(f"loss {losses[-1]:.3f}")
     return network.eval(), losses
 
 
-def _embed(network: RouterNetwork, looks: Looks, chosen: Tensor) -> Tensor:
-    """Embeddings of a batch, mirrored half of the time; a place's blocks still begin at its edges then."""
-    thumbnails, crops = (torch.from_numpy(each[chosen.numpy()]) for each in (looks.thumbnails, looks.crops))
-    if torch.rand(()) < 0.5:
-        thumbnails, crops = thumbnails.flip(2), crops.flip(3)
-    with torch.autocast("cpu", torch.bfloat16):
-        embeddings: Tensor = network(thumbnails, crops)
-    return functional.normalize(embeddings.float(), dim=1)
-
-
-def prototypes(looks: Looks, names: Sequence[str], embed: Embedder) -> dict[str, NDArray[np.float32]]:
-    """The mean embedding of the pictures with each degradation alone, plain to see, and of the clean ones."""
+def _examples(looks: Looks, names: Sequence[str]) -> dict[str, NDArray[np.intp]]:
+    """The numbers of the pictures that show each degradation alone and plainly, and of the clean ones."""
     known = looks.weights.min(axis=1) == 1
     alone = known & ((looks.severities > 0).sum(axis=1) == 1)
-    found = {name: alone & (looks.severities[:, i] >= PLAIN) for i, name in enumerate(names)}
-    found[CLEAN] = known & (looks.severities.max(axis=1) == 0)
-    lacking = [name for name, chosen in found.items() if not chosen.any()]
+    found = {name: np.flatnonzero(alone & (looks.severities[:, i] >= PLAIN)) for i, name in enumerate(names)}
+    found[CLEAN] = np.flatnonzero(known & (looks.severities.max(axis=1) == 0))
+    lacking = [name for name, numbers in found.items() if not len(numbers)]
     if lacking:
         raise UsageError(f"too few pictures to know {', '.join(lacking)} by; give more with --pictures")
-    return {name: prototype(_chosen(looks, chosen), embed) for name, chosen in found.items()}
-
-
-def _chosen(looks: Looks, chosen: NDArray[np.bool_]) -> Iterator[Look]:
-    return (Look(looks.thumbnails[i], looks.crops[i]) for i in np.flatnonzero(chosen))
+    return found

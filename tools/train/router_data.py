@@ -7,7 +7,7 @@ and training goes over them many times. Each picture is a pure function of the s
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -91,7 +91,7 @@ class DegradedLooks(Dataset[Looks]):
 
     Args:
         plan: what they are drawn from; all photos are kept decoded in memory.
-        count: pictures in all, a multiple of `SHARD` or less than one.
+        count: pictures in all.
 
     Raises:
         UsageError: the exclusions leave no photo that is clean.
@@ -113,8 +113,11 @@ class DegradedLooks(Dataset[Looks]):
     def __getitem__(self, shard: int) -> Looks:
         if shard >= len(self):
             raise IndexError(shard)
-        numbers = range(shard * SHARD, min(self.count, (shard + 1) * SHARD))
-        return Looks(*(np.stack(parts) for parts in zip(*map(self._picture, numbers), strict=True)))
+        return Looks(*(np.stack(parts) for parts in zip(*map(self._picture, self.numbers(shard)), strict=True)))
+
+    def numbers(self, shard: int) -> range:
+        """The numbers of a shard's pictures."""
+        return range(shard * SHARD, min(self.count, (shard + 1) * SHARD))
 
     def _picture(self, number: int) -> tuple[NDArray[Any], ...]:
         """One entry of each of `Looks`."""
@@ -228,27 +231,23 @@ def gather(looks: DegradedLooks, folder: Path, workers: int) -> Looks:
         OutputError: a shard cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [shard for shard in range(len(looks)) if not (folder / _name(shard)).exists()]
+    files = [folder / f"{numbers[0]:05}-{numbers[-1]:05}.npz" for numbers in map(looks.numbers, range(len(looks)))]
+    missing = [shard for shard, file in enumerate(files) if not file.exists()]
     # One process at least: this one holds no photos.
     loader = DataLoader(looks, None, sampler=missing, num_workers=max(1, workers), collate_fn=_as_it_is)
     for shard, made in zip(missing, tqdm(loader, total=len(missing), unit="shard", disable=None), strict=True):
-        with atomic_output(folder / _name(shard)) as temporary, temporary.open("wb") as file:
+        with atomic_output(files[shard]) as temporary, temporary.open("wb") as file:
             np.savez(file, **made._asdict())
-    return Looks(*(np.concatenate(parts) for parts in zip(*_read(folder, len(looks)), strict=True)))
+    return Looks(*(np.concatenate(parts) for parts in zip(*map(_read, files), strict=True)))
 
 
 def _as_it_is(looks: Any) -> Any:
     return looks
 
 
-def _name(shard: int) -> str:
-    return f"{shard:04}.npz"
-
-
-def _read(folder: Path, count: int) -> Iterator[Looks]:
-    for file in (folder / _name(shard) for shard in range(count)):
-        try:
-            with np.load(file, allow_pickle=False) as entries:
-                yield Looks(**entries)
-        except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
-            raise UsageError(f"{file}: not a whole file of looks ({error}); delete it to have it made again") from error
+def _read(file: Path) -> Looks:
+    try:
+        with np.load(file, allow_pickle=False) as entries:
+            return Looks(**entries)
+    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        raise UsageError(f"{file}: not a whole file of looks ({error}); delete it to have it made again") from error

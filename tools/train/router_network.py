@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from uir.export.trace import OPSET, quiet, without_notes
-from uir.runtime.looks import CROPS, FIXED, TEXTURED
+from uir.runtime.looks import BLOCK, CROP, CROPS, FIXED, TEXTURED
 from uir.runtime.router import EMBEDDINGS, INPUTS
 
 DIMENSIONS = 64
@@ -45,35 +45,56 @@ class Stage(nn.Module):
 class RouterNetwork(nn.Module):
     """`forward(thumbnails, crops)` is n x `DIMENSIONS`, of length one.
 
-    It takes uint8 RGB as `uir.runtime.looks` gives it: n x side x side x 3, and n x places x side x side x 3.
+    It takes uint8 RGB as `uir.runtime.looks` gives it: n x side x side x 3, and n x places x side x side x 3. Training
+    gives it the places' `block_steps` too, which never change.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.whole = nn.Sequential(Stage(3, 16), Stage(16, 32), Stage(32, 48), Stage(48, 64))
         # Wide enough for the first filters to take the local mean away: noise and block edges show in what is left.
-        first = Stage(3, 16, kernel=5)
+        first = Stage(3, 32, kernel=7, stride=4)
         with torch.no_grad():
-            first.convolution.weight[4:] -= first.convolution.weight[4:].mean(dim=(2, 3), keepdim=True)
-        self.place = nn.Sequential(first, Stage(16, 32), Stage(32, 48), Stage(48, 64, kernel=1, stride=1))
+            first.convolution.weight[8:] -= first.convolution.weight[8:].mean(dim=(2, 3), keepdim=True)
+        self.place = nn.Sequential(first, Stage(32, 64), Stage(64, 64, kernel=1, stride=1))
+        self.steps = nn.BatchNorm1d(5 * 2 * BLOCK)
         self.head = nn.Sequential(
-            nn.Linear(2 * 64 + 4 * 64, 128), nn.ReLU(inplace=True), nn.Dropout(0.2), nn.Linear(128, DIMENSIONS)
+            nn.Linear(2 * 64 + 4 * 64 + 5 * 2 * BLOCK, 128), nn.ReLU(), nn.Dropout(0.2), nn.Linear(128, DIMENSIONS)
         )
 
-    def forward(self, thumbnails: Tensor, crops: Tensor) -> Tensor:
+    def forward(self, thumbnails: Tensor, crops: Tensor, steps: Tensor | None = None) -> Tensor:
         whole = self.whole(_picture(thumbnails))
         seen = self.place(_picture(crops.flatten(0, 1)))
         means = seen.mean(dim=(2, 3)).unflatten(0, (-1, CROPS))
         largest = seen.amax(dim=(2, 3)).unflatten(0, (-1, CROPS))
+        steps = block_steps(crops) if steps is None else steps
+        textured, flat = slice(FIXED, FIXED + TEXTURED), slice(FIXED + TEXTURED, CROPS)
+        kinds = [steps.mean(1), steps.amin(1), steps.amax(1), steps[:, textured].mean(1), steps[:, flat].mean(1)]
         parts = [
             whole.mean(dim=(2, 3)),
             whole.amax(dim=(2, 3)),
             means.mean(1),
             largest.amax(1),
-            means[:, FIXED : FIXED + TEXTURED].mean(1),
-            means[:, FIXED + TEXTURED :].mean(1),
+            means[:, textured].mean(1),
+            means[:, flat].mean(1),
+            self.steps(torch.cat(kinds, 1)),
         ]
         return functional.normalize(self.head(torch.cat(parts, 1)), dim=1)
+
+
+def block_steps(crops: Tensor) -> Tensor:
+    """How much neighbours differ, by their place in a block: logarithms of mean differences, n x places x 16.
+
+    Large where a place is noisy, small where it is blurred, uneven where it was stored as a JPEG (after the blocking
+    measure of Z. Wang, H. Sheikh and A. Bovik, "No-reference perceptual quality assessment of JPEG compressed images",
+    ICIP 2002). Taken of the codes in their own layout, n x places x side x side x 3, where it costs least.
+    """
+    codes, length = crops.flatten(0, 1).to(torch.float32), CROP - BLOCK
+    across = (codes[:, :, 1 : length + 1] - codes[:, :, :length]).abs().flatten(2).mean(1)
+    down = (codes[:, 1 : length + 1] - codes[:, :length]).abs().flatten(2).mean(2)
+    across = across.reshape(-1, length // BLOCK, BLOCK, 3).mean(dim=(1, 3))
+    down = down.reshape(-1, length // BLOCK, BLOCK).mean(1)
+    return torch.log(torch.cat([across, down], 1) + 0.25).reshape(-1, CROPS, 2 * BLOCK)
 
 
 def _picture(codes: Tensor) -> Tensor:

@@ -1,0 +1,202 @@
+"""`uir-train router` and `prototype`: what is drawn, what is learnt from it, and what adapters get of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+
+from uir.export.router import load_router
+from uir.runtime.errors import UsageError
+from uir.runtime.looks import CROP, CROPS, THUMBNAIL, Look, look
+from uir.runtime.router import CLEAN, Embedder
+from uir.tools.photos import find_photos, read_photo
+from uir.tools.publish import main as publish
+from uir.tools.train import cli
+from uir.tools.train.router import Course, fit
+from uir.tools.train.router_data import MILDEST, DegradedLooks, Looks, Plan
+from uir.tools.train.router_network import RouterNetwork, router_onnx
+
+
+def waves(seed: int, height: int = 80, width: int = 96) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """A picture of smooth shapes with a little grain."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width]
+    colours = [128 + 80 * np.sin(x / rng.uniform(5, 20) + y / rng.uniform(5, 20)) for _ in range(3)]
+    return (np.stack(colours, axis=2) + rng.normal(0, 3, (height, width, 3))).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(3):
+        assert cv2.imwrite(str(folder / f"{number}.png"), waves(number))
+    return folder
+
+
+def arguments(photos: Path, out: Path, *more: str) -> list[str]:
+    few = ["--degradations", "noise,haze", "--pictures", "60", "--epochs", "2"]
+    return ["router", "--photos", str(photos), *few, "--out", str(out), *more]
+
+
+@pytest.fixture(scope="module")
+def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole run; it exports a network, which takes seconds."""
+    out = tmp_path_factory.mktemp("runs") / "router"
+    (photos.parent / "hazy.txt").write_text("2.png\n")
+    cli.main(arguments(photos, out, "--exclude", f"haze={photos.parent / 'hazy.txt'}"))
+    return out
+
+
+def drawn(run: Path) -> Looks:
+    with np.load(run / "looks" / "00000-00059.npz") as entries:
+        return Looks(**entries)
+
+
+def test_pictures_are_drawn_alike_each_time(run: Path, photos: Path) -> None:
+    looks = drawn(run)
+    plan = Plan(find_photos(photos), ["haze", "noise"], {"haze": {"2.png"}}, 1)
+    again = DegradedLooks(plan, 60)[0]
+    for name, first, second in zip(Looks._fields, looks, again, strict=True):
+        assert np.array_equal(first, second), name
+    assert looks.thumbnails.shape == (60, THUMBNAIL, THUMBNAIL, 3)
+    assert looks.crops.shape == (60, CROPS, CROP, CROP, 3)
+    counts = (looks.severities > 0).sum(axis=1)
+    assert set(counts) == {0, 1, 2}
+    assert looks.severities[looks.severities > 0].min() >= MILDEST
+
+
+def test_what_a_photo_had_before_is_not_held_against_it(run: Path) -> None:
+    """Haze is not known to be absent from a photo that is listed as hazy, and no such photo is taken for clean."""
+    looks = drawn(run)
+    absent = looks.severities == 0
+    unknown = absent & (looks.weights[:, :2] == 0)
+    assert unknown[:, 0].any()
+    assert not unknown[:, 1].any()
+    clean = absent.all(axis=1)
+    assert (looks.weights[clean] == 1).all()
+    mild = (looks.severities > 0) & (looks.severities < 0.2)
+    assert np.allclose(looks.weights[:, :2][mild], looks.severities[mild] / 0.2)
+
+
+def test_a_run_is_a_routers_folder(run: Path) -> None:
+    router = load_router(run)
+    assert router.prototypes.keys() == {"haze", "noise", CLEAN}
+    looks, embed = drawn(run), Embedder(router.model)
+    alone = (looks.severities[:, 1] >= 0.2) & (looks.severities[:, 0] == 0) & (looks.weights.min(axis=1) == 1)
+    mean = np.mean([embed(Look(looks.thumbnails[i], looks.crops[i])) for i in np.flatnonzero(alone)], axis=0)
+    np.testing.assert_allclose(router.prototypes["noise"], mean / np.linalg.norm(mean), atol=1e-5)
+    record = json.loads((run / "record.json").read_text())
+    assert len(record["losses"]) == 2
+    assert record["pictures"] == 60
+
+
+def test_a_run_goes_on_with_the_pictures_that_it_has(run: Path, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "router"
+    shutil.copytree(run, out)
+    note = json.loads((out / "plan.json").read_text())
+    before = (out / "looks" / "00000-00059.npz").stat().st_mtime_ns
+    hazy = ["--exclude", f"haze={photos.parent / 'hazy.txt'}"]
+    cli.main(arguments(photos, out, *hazy, "--epochs", "1"))
+    assert (out / "looks" / "00000-00059.npz").stat().st_mtime_ns == before
+    assert json.loads((out / "plan.json").read_text()) == note
+    with pytest.raises(UsageError, match="has pictures that were drawn with another seed, or from other photos"):
+        cli.main(arguments(photos, out, *hazy, "--seed", "2"))
+    (out / "looks" / "00000-00059.npz").write_bytes(b"PK\x03\x04 cut short")
+    with pytest.raises(UsageError, match=r"00000-00059\.npz: not a whole file of looks"):
+        cli.main(arguments(photos, out, *hazy))
+
+
+def test_the_network_learns_what_is_plain_to_see() -> None:
+    """Noise, or not: after a few steps the right direction is the nearer one."""
+    seen = [look(waves(number)) for number in range(40)]
+    severities = np.zeros((40, 1), np.float32)
+    severities[::2] = 1
+    rng = np.random.default_rng(0)
+    crops = np.stack([each.crops for each in seen])
+    crops[::2] = np.clip(crops[::2] + rng.normal(0, 40, crops[::2].shape), 0, 255)
+    weights = np.ones((40, 2), np.float32)
+    looks = Looks(np.stack([each.thumbnail for each in seen]), crops, severities, weights)
+    torch.manual_seed(0)
+    network, losses = fit(looks, Course(epochs=12))
+    assert losses[-1] < losses[0] / 4
+    with torch.no_grad():
+        embeddings = network(torch.from_numpy(looks.thumbnails), torch.from_numpy(looks.crops)).numpy()
+    similar = embeddings @ embeddings.T
+    assert similar[::2, ::2].min() > similar[::2, 1::2].max()
+
+
+def test_onnx_runtime_computes_what_torch_does() -> None:
+    torch.manual_seed(0)
+    network = RouterNetwork()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.2)
+            module.running_var.uniform_(0.5, 2)
+    seen = look(waves(1, 100, 150))
+    embedding = Embedder(router_onnx(network))(seen)
+    with torch.no_grad():
+        expected = network.eval()(torch.from_numpy(seen.thumbnail[None]), torch.from_numpy(seen.crops[None]))[0]
+    np.testing.assert_allclose(embedding, expected.numpy(), atol=1e-5)
+    assert np.linalg.norm(embedding) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_prototype_is_made_of_examples(training_run: Path, photos: Path, colour_router: Path, tmp_path: Path) -> None:
+    adapter = tmp_path / "mist"
+    shutil.copytree(training_run / "haze", adapter)
+    cli.main(["prototype", str(adapter), "--examples", str(photos), "--router", str(colour_router)])
+    embed = Embedder((colour_router / "router.onnx").read_bytes())
+    mean = np.mean([embed(look(read_photo(photo))) for photo in find_photos(photos)], axis=0)
+    found = safetensors.numpy.load_file(adapter / "prototype.safetensors")["prototype"]
+    np.testing.assert_allclose(found, mean / np.linalg.norm(mean), atol=1e-6)
+
+
+def test_a_trained_adapter_gets_its_prototype(
+    training_run: Path, photos: Path, colour_router: Path, tmp_path: Path
+) -> None:
+    small = ["--steps", "1", "--patch", "32", "--large-patch", "64", "--batch", "2", "--rank", "2", "--workers", "0"]
+    base = str(training_run / "base.safetensors")
+    out = tmp_path / "run"
+    chosen = ["adapter", "lowlight", "haze", "--base", base, "--photos", str(photos), *small, "--out", str(out)]
+    cli.main([*chosen, "--router", str(colour_router)])
+    dark, hazy = (
+        safetensors.numpy.load_file(out / name / "prototype.safetensors")["prototype"] for name in ("lowlight", "haze")
+    )
+    assert np.linalg.norm(dark) == pytest.approx(1, abs=1e-6)
+    assert not np.allclose(dark, hazy)
+
+
+def test_a_routers_run_is_published_by_itself(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "zoo").mkdir()
+    publish([str(run), "--zoo", str(tmp_path / "zoo")])
+    assert load_router(tmp_path / "zoo" / "router").digest == load_router(run).digest
+    record = json.loads((tmp_path / "zoo" / "router" / "record.json").read_text())
+    assert not any(word.startswith("/") for word in record["command"])
+    assert sorted(path.name for path in (tmp_path / "zoo").iterdir()) == ["router"]
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--pictures", "0"], "--pictures must be at least 1"),
+        (["--epochs", "0"], "--epochs must be at least 1"),
+        (["--lr", "0"], "--lr must be a number above 0"),
+        (["--degradations", "fog"], "no such degradation: fog"),
+        (["--degradations", ","], "no degradation is named"),
+    ],
+)
+def test_options_that_make_no_sense(photos: Path, tmp_path: Path, option: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        cli.main(arguments(photos, tmp_path / "run", *option))
+    assert not (tmp_path / "run").exists()
+
+
+def test_too_few_pictures_for_prototypes(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"too few pictures to know .* by; give more with --pictures"):
+        cli.main(arguments(photos, tmp_path / "run", "--pictures", "2", "--epochs", "1"))
