@@ -1,8 +1,9 @@
 """The router: which adapters a frame needs, and by what weights.
 
-A small network turns what it sees of a frame (see `looks`) into an embedding. An adapter's prototype is the mean
-embedding of examples of its degradation (J. Snell, K. Swersky and R. Zemel, "Prototypical Networks for Few-shot
-Learning", NeurIPS 2017, eq. 1), so that a new adapter needs a prototype and no new router; similarity is the cosine.
+A small network turns what it sees of a frame (see `looks`) into an embedding; similarity to an adapter's prototype is
+the cosine. The prototypes of the degradations that the network was trained on were learnt with it; that of an adapter
+that comes later is the mean embedding of examples (J. Snell, K. Swersky and R. Zemel, "Prototypical Networks for
+Few-shot Learning", NeurIPS 2017, eq. 1), so that it needs no new router.
 The composition is UIR-LoRA's: `s = norm_K(topK(similarity))`, `W = W_0 + sum_i s_i dW_i`.
 """
 

@@ -75,6 +75,7 @@ def _add_router(command: argparse.ArgumentParser) -> None:
     _add_source(command)
     add = command.add_argument
     add("--degradations", type=_names, default=list(DEGRADATIONS), metavar="A,B", help="default: all")
+    add("--init", type=Path, metavar="RUN", help="take the part that looks at places from this run, and leave it so")
     add("--pictures", type=int, default=12000, help="photos to degrade and look at (default: %(default)s)")
     add("--epochs", type=int, default=Course.epochs, help="times to go over them (default: %(default)s)")
     add("--lr", type=float, default=Course.lr, help="peak learning rate (default: %(default)s)")

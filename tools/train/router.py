@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
-from numpy.typing import NDArray
-from torch import nn
+from safetensors import SafetensorError
+from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
 from uir.export.package_writer import ExportRouter
 from uir.export.router import save_router
 from uir.runtime.atomic import atomic_output
-from uir.runtime.errors import OutputError, UsageError
-from uir.runtime.looks import Look
+from uir.runtime.errors import MissingFileError, OutputError, UsageError
 from uir.runtime.package import RouterSettings
-from uir.runtime.router import CLEAN, Embedder
-from uir.tools.train.prototype import prototype
-from uir.tools.train.router_data import PLAIN, DegradedLooks, Looks, Plan, gather
+from uir.runtime.router import CLEAN
+from uir.tools.train.router_data import DegradedLooks, Looks, Plan, gather
 from uir.tools.train.router_network import DIMENSIONS, RouterNetwork, block_steps, router_onnx
 
 BATCH = 64
-PLAN = "plan.json"
+PLAN, NETWORK = "plan.json", "network.safetensors"
+"""In the run's folder: what its pictures are drawn from, and the weights as they were trained."""
 
-SETTINGS = RouterSettings(threshold=0.35, top_k=3, norm="sum", temperature=0.25, lattice=16)
+SETTINGS = RouterSettings(threshold=0.4, top_k=3, norm="sum", temperature=0.25, lattice=16)
 """What a package is given. The adapters were trained to be mixed by weights that sum to one, mostly within 1/4 and 3/4
 for two, up to three at once: similarities between the threshold and one, divided by their sum, stay there."""
 
@@ -49,14 +50,17 @@ class Course:
 
     epochs: int = 20
     lr: float = 3e-3
-    margin: float = SETTINGS.threshold
+    margin: float = 0.35
     sharpness: float = 0.08
 
 
-def train_router(plan: Plan, count: int, course: Course, out: Path, *, workers: int, command: Sequence[str]) -> None:
+def train_router(
+    plan: Plan, count: int, course: Course, out: Path, *, init: Path | None, workers: int, command: Sequence[str]
+) -> None:
     """Degrade `count` pictures, train on what is seen of them, and write the router's folder.
 
     Args:
+        init: the run whose network's part for places is taken as it is.
         workers: processes that degrade.
         command: what was asked, for the record.
 
@@ -65,6 +69,7 @@ def train_router(plan: Plan, count: int, course: Course, out: Path, *, workers: 
         OutputError: the folder cannot be written.
     """
     began = time.time()
+    places = _places(init / NETWORK) if init else None
     dataset = DegradedLooks(plan, count)
     identity = {
         "seed": plan.seed,
@@ -74,19 +79,18 @@ def train_router(plan: Plan, count: int, course: Course, out: Path, *, workers: 
     }
     _claim(out, identity)
     looks = gather(dataset, out / "looks", workers)
-    examples = _examples(looks, plan.names)
     torch.manual_seed(plan.seed)
-    network, losses = fit(looks, course)
+    network, directions, losses = fit(looks, course, places)
+    with atomic_output(out / NETWORK, overwrite=True) as temporary:
+        state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+        temporary.write_bytes(safetensors.torch.save(state))
     model = router_onnx(network)
-    embed = Embedder(model)
-    prototypes = {
-        name: prototype((Look(looks.thumbnails[i], looks.crops[i]) for i in numbers), embed)
-        for name, numbers in examples.items()
-    }
+    prototypes = dict(zip((*plan.names, CLEAN), directions.numpy(), strict=True))
     router = ExportRouter(model, SETTINGS, prototypes)
     save_router(out, router)
     record = {
         **identity,
+        "places from": hashlib.sha256((init / NETWORK).read_bytes()).hexdigest() if init else None,
         "pictures": count,
         "course": asdict(course),
         "command": ["uir-train", *command],
@@ -96,6 +100,15 @@ def train_router(plan: Plan, count: int, course: Course, out: Path, *, workers: 
     }
     with atomic_output(out / "record.json", overwrite=True) as temporary:
         temporary.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _places(file: Path) -> dict[str, Tensor]:
+    """The weights of a network's part for places."""
+    try:
+        weights = safetensors.torch.load(file.read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise MissingFileError(f"{file}: not the network of a router's run: {error}") from error
+    return {name.removeprefix("place."): each for name, each in weights.items() if name.startswith("place.")}
 
 
 def _claim(out: Path, identity: dict[str, object]) -> None:
@@ -113,14 +126,20 @@ def _claim(out: Path, identity: dict[str, object]) -> None:
         raise OutputError(f"{out}: cannot be the run's folder: {error.strerror}; choose another --out") from error
 
 
-def fit(looks: Looks, course: Course) -> tuple[RouterNetwork, list[float]]:
+def fit(
+    looks: Looks, course: Course, places: Mapping[str, Tensor] | None = None
+) -> tuple[RouterNetwork, Tensor, list[float]]:
     """Train a network on looks.
 
     The loss is the binary cross-entropy of `sigmoid((cosine - margin) / sharpness)` for each degradation and for clean,
     each answer by its weight: a picture may have several degradations, or none.
 
+    Args:
+        places: weights for the part that looks at places, which then stay as they are: the rest takes a third of the
+            time.
+
     Returns:
-        The network, and the mean loss of each epoch.
+        The network, the direction of each degradation and of clean, of length one, and the mean loss of each epoch.
     """
     clean = looks.severities.max(axis=1, keepdims=True) == 0
     there = torch.from_numpy(np.hstack([looks.severities > 0, clean]).astype(np.float32))
@@ -130,6 +149,18 @@ def fit(looks: Looks, course: Course) -> tuple[RouterNetwork, list[float]]:
     steps = torch.cat([block_steps(torch.from_numpy(part)) for part in np.array_split(looks.crops, batches)])
     network = RouterNetwork()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # which convolutions are quick in
+    if places is not None:
+        network.place.load_state_dict(places)
+        network.place.requires_grad_(False)
+    known = None if places is None else _seen(network.eval(), looks, steps)
+
+    def seen(chosen: Tensor) -> Tensor:
+        """What there is in the places of some pictures."""
+        if known is not None:
+            return known[chosen]
+        return network.see(torch.from_numpy(looks.crops[chosen.numpy()]), steps[chosen])
+
+    network.train()
     directions = nn.Parameter(torch.randn(there.shape[1], DIMENSIONS))
     groups: list[dict[str, Any]] = [
         {"params": list(network.parameters())},
@@ -144,9 +175,9 @@ def fit(looks: Looks, course: Course) -> tuple[RouterNetwork, list[float]]:
     for _ in bar:
         total = 0.0
         for chosen in torch.chunk(torch.randperm(len(there)), batches):
-            thumbnails, crops = (torch.from_numpy(each[chosen.numpy()]) for each in (looks.thumbnails, looks.crops))
+            thumbnails = torch.from_numpy(looks.thumbnails[chosen.numpy()])
             with torch.autocast("cpu", torch.bfloat16):
-                embeddings = network(thumbnails, crops, steps[chosen])
+                embeddings = network.decide(thumbnails, seen(chosen))
             cosines = functional.normalize(embeddings.float(), dim=1) @ functional.normalize(directions, dim=1).T
             answers = (cosines - course.margin) / course.sharpness
             surprise = functional.binary_cross_entropy_with_logits(answers, there[chosen], reduction="none")
@@ -158,16 +189,11 @@ def fit(looks: Looks, course: Course) -> tuple[RouterNetwork, list[float]]:
             total += float(loss.detach())
         losses.append(round(total / batches, 4))
         bar.set_postfix_str(f"loss {losses[-1]:.3f}")
-    return network.eval(), losses
+    return network.eval(), functional.normalize(directions.detach(), dim=1), losses
 
 
-def _examples(looks: Looks, names: Sequence[str]) -> dict[str, NDArray[np.intp]]:
-    """The numbers of the pictures that show each degradation alone and plainly, and of the clean ones."""
-    known = looks.weights.min(axis=1) == 1
-    alone = known & ((looks.severities > 0).sum(axis=1) == 1)
-    found = {name: np.flatnonzero(alone & (looks.severities[:, i] >= PLAIN)) for i, name in enumerate(names)}
-    found[CLEAN] = np.flatnonzero(known & (looks.severities.max(axis=1) == 0))
-    lacking = [name for name, numbers in found.items() if not len(numbers)]
-    if lacking:
-        raise UsageError(f"too few pictures to know {', '.join(lacking)} by; give more with --pictures")
-    return found
+@torch.no_grad()
+def _seen(network: RouterNetwork, looks: Looks, steps: Tensor) -> Tensor:
+    """What there is in the places of all pictures."""
+    parts = torch.split(torch.arange(len(looks.crops)), BATCH)
+    return torch.cat([network.see(torch.from_numpy(looks.crops[part.numpy()]), steps[part]) for part in parts])

@@ -1,9 +1,9 @@
 """The router's network: what is seen of a frame to an embedding, in which cosines are similarities.
 
 Each degradation, and the clean picture too, has a direction of its own in the embedding; a picture with two of them
-lies between both. Directions are learnt as weights (as in cosine classifiers) and replaced in the end by prototypes:
-the mean embedding of examples (J. Snell, K. Swersky and R. Zemel, "Prototypical Networks for Few-shot Learning",
-NeurIPS 2017, eq. 1), so that a degradation that comes later gets its own without a new router.
+lies between both. Directions are learnt with the network (as in cosine classifiers) and become the prototypes of what
+it was trained on. A degradation that comes later gets its own without a new router: the mean embedding of examples
+(J. Snell, K. Swersky and R. Zemel, "Prototypical Networks for Few-shot Learning", NeurIPS 2017, eq. 1).
 """
 
 from __future__ import annotations
@@ -45,13 +45,19 @@ class Stage(nn.Module):
 class RouterNetwork(nn.Module):
     """`forward(thumbnails, crops)` is n x `DIMENSIONS`, of length one.
 
-    It takes uint8 RGB as `uir.runtime.looks` gives it: n x side x side x 3, and n x places x side x side x 3. Training
-    gives it the places' `block_steps` too, which never change.
+    It takes uint8 RGB as `uir.runtime.looks` gives it: n x side x side x 3, and n x places x side x side x 3.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.whole = nn.Sequential(Stage(3, 16), Stage(16, 32), Stage(32, 48), Stage(48, 64))
+        self.whole = nn.Sequential(
+            Stage(3, 24),
+            Stage(24, 32),
+            Stage(32, 48),
+            Stage(48, 64, stride=1),
+            Stage(64, 96),
+            Stage(96, 96, stride=1),
+        )
         # Wide enough for the first filters to take the local mean away: noise and block edges show in what is left.
         first = Stage(3, 32, kernel=7, stride=4)
         with torch.no_grad():
@@ -59,26 +65,27 @@ class RouterNetwork(nn.Module):
         self.place = nn.Sequential(first, Stage(32, 64), Stage(64, 64, kernel=1, stride=1))
         self.steps = nn.BatchNorm1d(5 * 2 * BLOCK)
         self.head = nn.Sequential(
-            nn.Linear(2 * 64 + 4 * 64 + 5 * 2 * BLOCK, 128), nn.ReLU(), nn.Dropout(0.2), nn.Linear(128, DIMENSIONS)
+            nn.Linear(2 * 96 + 4 * 64 + 5 * 2 * BLOCK, 128), nn.ReLU(), nn.Dropout(0.2), nn.Linear(128, DIMENSIONS)
         )
 
-    def forward(self, thumbnails: Tensor, crops: Tensor, steps: Tensor | None = None) -> Tensor:
-        whole = self.whole(_picture(thumbnails))
+    def forward(self, thumbnails: Tensor, crops: Tensor) -> Tensor:
+        return self.decide(thumbnails, self.see(crops, block_steps(crops)))
+
+    def see(self, crops: Tensor, steps: Tensor) -> Tensor:
+        """What there is in the places, n x 336, whichever place it is in; `steps` are their `block_steps`."""
         seen = self.place(_picture(crops.flatten(0, 1)))
         means = seen.mean(dim=(2, 3)).unflatten(0, (-1, CROPS))
         largest = seen.amax(dim=(2, 3)).unflatten(0, (-1, CROPS))
-        steps = block_steps(crops) if steps is None else steps
         textured, flat = slice(FIXED, FIXED + TEXTURED), slice(FIXED + TEXTURED, CROPS)
-        kinds = [steps.mean(1), steps.amin(1), steps.amax(1), steps[:, textured].mean(1), steps[:, flat].mean(1)]
-        parts = [
-            whole.mean(dim=(2, 3)),
-            whole.amax(dim=(2, 3)),
-            means.mean(1),
-            largest.amax(1),
-            means[:, textured].mean(1),
-            means[:, flat].mean(1),
-            self.steps(torch.cat(kinds, 1)),
-        ]
+        parts = [means.mean(1), largest.amax(1), means[:, textured].mean(1), means[:, flat].mean(1)]
+        parts += [steps.mean(1), steps.amin(1), steps.amax(1), steps[:, textured].mean(1), steps[:, flat].mean(1)]
+        return torch.cat(parts, 1)
+
+    def decide(self, thumbnails: Tensor, seen: Tensor) -> Tensor:
+        """The embedding, by what there is in the whole and in the places."""
+        whole = self.whole(_picture(thumbnails))
+        places, steps = torch.split(seen, [4 * 64, 5 * 2 * BLOCK], 1)
+        parts = [whole.mean(dim=(2, 3)), whole.amax(dim=(2, 3)), places, self.steps(steps)]
         return functional.normalize(self.head(torch.cat(parts, 1)), dim=1)
 
 
