@@ -29,6 +29,9 @@ MODEL, SETTINGS, PROTOTYPES = "router.onnx", "router.json", "prototypes.safetens
 PROTOTYPE = "prototype.safetensors"
 """The file beside an adapter's weights; its tensor is called `prototype`."""
 
+MEAN_OF_CLEAN = "mean of clean"
+"""The tensor beside the prototypes that is the mean embedding of clean pictures: new prototypes are made with it."""
+
 _ROUTER = "router"
 """What the SHA-256 of a prototype's router is called in its file."""
 
@@ -55,7 +58,11 @@ def load_router(folder: Path) -> ExportRouter:
     prototypes = read_tensors(folder / PROTOTYPES, BaseModelError)
     router = ExportRouter(model, settings, prototypes)
     sizes = {prototype.shape for prototype in prototypes.values()}
-    if _router_of(folder / PROTOTYPES) != router.digest or sizes != {(dimensions,)} or CLEAN not in prototypes:
+    if (
+        _router_of(folder / PROTOTYPES) != router.digest
+        or sizes != {(dimensions,)}
+        or not {CLEAN, MEAN_OF_CLEAN} <= set(prototypes)
+    ):
         raise BaseModelError(f"{folder / PROTOTYPES}: not the prototypes of {MODEL} beside it; make the router again")
     return router
 

@@ -2,8 +2,8 @@
 
 A small network turns what it sees of a frame (see `looks`) into an embedding; similarity to an adapter's prototype is
 the cosine. The prototypes of the degradations that the network was trained on were learnt with it; that of an adapter
-that comes later is the mean embedding of examples (J. Snell, K. Swersky and R. Zemel, "Prototypical Networks for
-Few-shot Learning", NeurIPS 2017, eq. 1), so that it needs no new router.
+that comes later is made of the mean embedding of examples (J. Snell, K. Swersky and R. Zemel, "Prototypical Networks
+for Few-shot Learning", NeurIPS 2017, eq. 1), so that it needs no new router.
 The composition is UIR-LoRA's: `s = norm_K(topK(similarity))`, `W = W_0 + sum_i s_i dW_i`.
 """
 

@@ -26,7 +26,7 @@ from uir.export.bases import save_base
 from uir.export.bases.unet import UNet
 from uir.export.cli import main as export
 from uir.export.package_writer import ExportRouter
-from uir.export.router import save_router
+from uir.export.router import MEAN_OF_CLEAN, save_router
 from uir.runtime.factors import Factors
 from uir.runtime.package import MANIFEST, RouterSettings
 from uir.runtime.router import EMBEDDINGS, INPUTS
@@ -188,7 +188,13 @@ def colour_router(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a router that takes red for rain, green for haze, blue for noise, and grey for clean."""
     folder = tmp_path_factory.mktemp("router")
     rules = RouterSettings(threshold=0.35, top_k=3, norm="sum", temperature=0.25, lattice=16)
-    directions = {"rain": [1, 0, 0], "haze": [0, 1, 0], "noise": [0, 0, 1], "clean": [3**-0.5] * 3}
+    directions = {
+        "rain": [1, 0, 0],
+        "haze": [0, 1, 0],
+        "noise": [0, 0, 1],
+        "clean": [3**-0.5] * 3,
+        MEAN_OF_CLEAN: [3**-0.5] * 3,
+    }
     prototypes = {name: np.array(direction, np.float32) for name, direction in directions.items()}
     save_router(folder, ExportRouter(colour_network(), rules, prototypes))
     return folder

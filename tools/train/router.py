@@ -19,11 +19,13 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from uir.export.package_writer import ExportRouter
-from uir.export.router import save_router
+from uir.export.router import MEAN_OF_CLEAN, save_router
 from uir.runtime.atomic import atomic_output
 from uir.runtime.errors import MissingFileError, OutputError, UsageError
+from uir.runtime.looks import Look
 from uir.runtime.package import RouterSettings
-from uir.runtime.router import CLEAN
+from uir.runtime.router import CLEAN, Embedder
+from uir.tools.train.prototype import mean_embedding
 from uir.tools.train.router_data import DegradedLooks, Looks, Plan, gather
 from uir.tools.train.router_network import DIMENSIONS, RouterNetwork, block_steps, router_onnx
 
@@ -80,12 +82,17 @@ def train_router(
     _claim(out, identity)
     looks = gather(dataset, out / "looks", workers)
     torch.manual_seed(plan.seed)
+    untouched = np.flatnonzero(looks.severities.max(axis=1) == 0)
+    if not len(untouched):
+        raise UsageError("too few pictures: none of them is clean; give more with --pictures")
+    clean = (Look(looks.thumbnails[i], looks.crops[i]) for i in untouched)
     network, directions, losses = fit(looks, course, places)
     with atomic_output(out / NETWORK, overwrite=True) as temporary:
         state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
         temporary.write_bytes(safetensors.torch.save(state))
     model = router_onnx(network)
     prototypes = dict(zip((*plan.names, CLEAN), directions.numpy(), strict=True))
+    prototypes[MEAN_OF_CLEAN] = mean_embedding(clean, Embedder(model))
     router = ExportRouter(model, SETTINGS, prototypes)
     save_router(out, router)
     record = {
