@@ -12,7 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Protocol
@@ -28,6 +28,7 @@ from uir.runtime.errors import BackendError, FrameError
 from uir.runtime.framing import check_frame
 from uir.runtime.package import Precision
 from uir.runtime.restorer import Restorer
+from uir.runtime.router import CLEAN as CLEAN_NAME
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,8 @@ Frame = NDArray[np.uint8]
 CLEAN = Composition()
 USUALLY, LONGEST = 3, 0.1
 """Frames, and seconds, from one look to the next where nothing is said: what comes first."""
+LONGEST_WAIT = 0.2
+"""Seconds that a frame waits for an engine at most, where there is so much time from one to the next."""
 
 
 class Sight(Protocol):
@@ -52,12 +55,14 @@ class FollowOptions:
     Attributes:
         every: frames from one look to the next; None for each third, and more where frames are few in a second.
         confirm: looks in a row that must disagree with what was decided before they are believed.
+        margin: how much less similar a look must be to what was decided, and more to what was not, to disagree.
         band: how much a weight must differ, in all these looks, where the adapters are the same.
         fade: seconds in which a change blends over; frames cost twice as much meanwhile.
     """
 
     every: int | None = None
     confirm: int = 3
+    margin: float = 0.05
     band: float = 0.25
     fade: float = 0.0
 
@@ -114,6 +119,7 @@ class Follower:
         self._cuts = CutDetector()
         self.seconds_looking = 0.0
         self._frames = 0
+        self._time = self._took = self._waited = 0.0  # the last frame's time, how long it took here, and waited of it
         self._looked: tuple[int, float] | None = None  # the number and the time of the frame last looked at
         self._looks: deque[dict[str, float]] = deque(maxlen=options.confirm)
         self._wanted = self._served = CLEAN
@@ -153,10 +159,11 @@ class Follower:
             self._restorer.prepare_instant()
         if cut:  # nothing is blended over it: the pictures on its two sides have nothing in common
             self._faded = None
-        self._serve(seconds, wait=first, fade=not (first or cut))
+        self._serve(seconds, first=first, fade=not (first or cut))
         restored = self._restored(frame, seconds)
         precision = None if self._served == CLEAN else self._restorer.precision
         self._told(Moment(seconds, similarities, cut, self._wanted, self._served, precision))
+        self._time, self._took, self._waited = seconds, time.perf_counter() - began - self._waited, 0.0
         return restored
 
     @property
@@ -180,26 +187,32 @@ class Follower:
             self._looks.clear()
             self._wanted = self._router.weigh(similarities)
         self._looks.append(similarities)
-        band = self._options.band
-        disagree = all(_other(self._router.weigh(look), self._wanted, band) for look in self._looks)
-        if disagree and len(self._looks) == self._options.confirm:
+        if len(self._looks) == self._options.confirm and all(map(self._disagrees, self._looks)):
             mean = {name: fmean(look[name] for look in self._looks) for name in similarities}
             self._wanted = self._router.weigh(mean)
 
-    def _serve(self, seconds: float, *, wait: bool, fade: bool) -> None:
+    def _disagrees(self, look: dict[str, float]) -> bool:
+        """Whether a look asks for something else, even with a margin in favour of what is wanted."""
+        kept = _names(self._wanted) or [CLEAN_NAME]
+        margin = self._options.margin
+        leaning = {name: value + (margin if name in kept else -margin) for name, value in look.items()}
+        return _other(self._router.weigh(leaning), self._wanted, self._options.band)
+
+    def _serve(self, seconds: float, *, first: bool, fade: bool) -> None:
         """Come as near to the wanted composition as can be had without waiting, unless there is no choice."""
         if self._served == self._wanted:
             return
         if self._wanted in self._given_up:
             self._switch(self._nearest(), seconds, fade=fade)
             return
-        if self._wanted == CLEAN or wait or self._restorer.ready(self._wanted):
+        if self._wanted == CLEAN or first or self._restorer.ready(self._wanted):
             self._switch(self._wanted, seconds, fade=fade)
             return
         if self._coming is None or self._coming[0] != self._wanted:
             self._coming = self._wanted, self._restorer.prepare(self._wanted)
             self._switch(self._nearest(), seconds, fade=fade)
-        elif self._coming[1].done():
+        self._wait(self._coming[1], seconds)
+        if self._coming[1].done():
             error = self._coming[1].exception()
             if error is None:
                 self._switch(self._wanted, seconds, fade=fade)
@@ -208,6 +221,15 @@ class Follower:
                 log.warning("%s cannot be used, %s goes on: %s", self._wanted.key, self._served.key, error)
             else:
                 raise error
+
+    def _wait(self, coming: Future[Engine], seconds: float) -> None:
+        """Wait for an engine as long as the stream is ahead of its own time, within one frame of it.
+
+        Where frames come faster than they are shown, as from a file, few of them then pass without what they need.
+        """
+        began = time.perf_counter()
+        wait([coming], max(0.0, min(seconds - self._time, LONGEST_WAIT) - self._took))
+        self._waited = time.perf_counter() - began
 
     def _nearest(self) -> Composition:
         """Of what is ready, and of what serves now, the composition nearest to the wanted one."""
