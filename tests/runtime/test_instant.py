@@ -208,7 +208,7 @@ def test_where_its_own_cannot_be_built_the_instant_one_goes_on(
     said = [record.message for record in caplog.records]
     assert said == ["haze stays with the instant engine, which is slower: no room for the own engine"]
     backend.broken.append("refit")
-    with pytest.raises(BackendError, match="not taken|no room"):
+    with pytest.raises(BackendError, match=r"not taken|no room"):
         restore(source, "noise", frame)
 
 
