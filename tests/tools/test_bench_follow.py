@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from uir.export.cli import main as export
 from uir.export.package_writer import ExportRouter
-from uir.export.router import save_router
+from uir.export.router import MEAN_OF_CLEAN, save_router
 from uir.export.zoo import zoo_router
 from uir.runtime import Composition, Restorer, UirError
 from uir.runtime.errors import MediaError, MissingFileError, OutputError, UsageError
@@ -61,7 +61,7 @@ def rainy_package(zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A package whose router sees rain everywhere; it knows nothing of noise."""
     folder = tmp_path_factory.mktemp("rainy")
     settings = RouterSettings(threshold=0.3, top_k=2, norm="sum", temperature=1.0, lattice=8)
-    places = {"rain": (1, 0), "haze": (0, 1), "clean": (-1, 0)}
+    places = {"rain": (1, 0), "haze": (0, 1), "clean": (-1, 0), MEAN_OF_CLEAN: (-1, 0)}
     prototypes = {name: np.array(place, np.float32) for name, place in places.items()}
     shutil.copytree(zoo, folder / "zoo")
     (folder / "zoo" / "router").mkdir()
