@@ -162,7 +162,8 @@ def _measure_still(options: argparse.Namespace, source: Path, done: Callable[[],
 
 def _uir_run(package: Path, source: Path) -> Finished:
     output = source.with_stem("restored")
-    options = ["-o", str(output), "--overwrite", "--package", str(package), "--json"]
+    composition = Package(package).manifest.default  # as the engine beside it has
+    options = ["-o", str(output), "--overwrite", "--package", str(package), "--compose", composition, "--json"]
     return run_watched("uir.runtime.cli", [str(source), *options])
 
 
