@@ -20,11 +20,12 @@ from uir.runtime.errors import UirError, UsageError
 from uir.runtime.package import Package
 from uir.runtime.quantize import mean_error, psnr
 from uir.tools.bench.options import add_package_option, add_size_option
+from uir.tools.bench.plots import check_plot
 from uir.tools.bench.report import Report
 from uir.tools.bench.speed.contenders import CONTENDERS, Contender, NotInstalledError, chosen_rows
 from uir.tools.bench.speed.judge import Timed
 from uir.tools.bench.speed.limits import Limits
-from uir.tools.bench.speed.results import Row, bounds, check_plot, long_failures, measured_row, tables, write_plot
+from uir.tools.bench.speed.results import Row, bounds, long_failures, measured_row, tables, write_plot
 from uir.tools.bench.speed.subject import Restore, Subject, limited
 from uir.tools.bench.speed.turns import TURNS, take_turns
 from uir.tools.bench.speed.work import Work, count_work

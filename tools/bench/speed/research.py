@@ -5,8 +5,6 @@ Each takes and gives uint8 frames, and converts them by numpy as such code does.
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +16,7 @@ from torch import Tensor, nn
 
 from uir.export.adapters import write_peft
 from uir.export.bases import load_base
+from uir.export.trace import quiet
 from uir.runtime.errors import UirError
 from uir.runtime.factors import Factors, Update
 from uir.tools.bench.metrics import Frame
@@ -169,17 +168,11 @@ def _converting(restore: Callable[[Planes], Planes]) -> Restore:
 @contextmanager
 def others_work(name: str) -> Iterator[None]:
     """A block of another library's work: whatever it raises is why there is no row, and what it warns of is no news."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             yield
     except ModuleNotFoundError:
         raise
     except Exception as error:
         first = next(iter(str(error).strip().splitlines()), "")
         raise UirError(f"{name}: {type(error).__name__}: {first}") from error
-    finally:
-        logger.setLevel(level)

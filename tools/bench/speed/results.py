@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from uir.runtime.atomic import atomic_output, check_destination
-from uir.runtime.errors import UsageError
+from uir.tools.bench.plots import save_plot
 from uir.tools.bench.report import Table
 from uir.tools.bench.speed.limits import WIDTHS, Limits
 from uir.tools.bench.speed.work import Work
@@ -134,21 +133,6 @@ def _cells(row: Row) -> list[str]:
     ]
 
 
-def check_plot(path: Path, *, overwrite: bool) -> None:
-    """Refuse early what `write_plot` would.
-
-    Raises:
-        UsageError: the file is not to be a PNG.
-        OutputError: it exists, or cannot be written.
-        ModuleNotFoundError: matplotlib is not installed.
-    """
-    import matplotlib  # noqa: F401
-
-    if path.suffix.lower() != ".png":
-        raise UsageError(f"--plot {path}: a plot is a .png file; give such a name")
-    check_destination(path, overwrite=overwrite)
-
-
 def write_plot(path: Path, title: str, rows: Sequence[Row], found: dict[str, Bound], *, overwrite: bool) -> None:
     """Draw the rows that ran as bars, each with the least time that its type's peak allows, and write them as PNG.
 
@@ -178,5 +162,4 @@ def write_plot(path: Path, title: str, rows: Sequence[Row], found: dict[str, Bou
     axes.margins(x=0.2)
     axes.set_xlabel("milliseconds a frame, median")
     axes.set_title(title, fontsize=9)
-    with atomic_output(path, overwrite=overwrite) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
+    save_plot(path, figure, overwrite=overwrite)
