@@ -98,6 +98,7 @@ cosines = st.floats(-1, 1)
 
 
 @given(cosines, cosines, cosines, cosines)
+@example(1.0, 1.0, 1.0, 0.0)  # three equal ones cannot have equal sixteenths
 def test_weights_are_on_the_lattice_and_sum_to_one(
     shared_router: Router, rain: float, haze: float, noise: float, clean: float
 ) -> None:
@@ -110,8 +111,8 @@ def test_weights_are_on_the_lattice_and_sum_to_one(
         assert set(weights) == there
         assert sum(weights.values()) == 1
         assert all(weight * 16 == round(weight * 16) for weight in weights.values())
-        order = sorted(there, key=lambda name: similarities[name])
-        assert sorted(weights.values()) == [weights[name] for name in order]  # the more similar, the more weight
+        less_similar = [pair for pair in permutations(there, 2) if similarities[pair[0]] < similarities[pair[1]]]
+        assert all(weights[less] <= weights[more] for less, more in less_similar)
         assert len(there) != 2 or min(weights.values()) >= 0.25  # where the adapters were trained to be mixed
 
 
