@@ -60,15 +60,20 @@ def plan(height: int, width: int, *, multiple: int, overlap: int, max_pixels: in
 def _divisions(length: int, multiple: int, overlap: int) -> list[tuple[int, int]]:
     """(count, window) for one axis, from one window to the most that still gain."""
     divisions = [(1, length)]
-    for count in range(2, length // multiple + 1):
-        core = multiple * math.ceil(length / count / multiple)
-        window = core + 2 * overlap
-        if window >= divisions[-1][1]:
-            if core <= multiple:
-                break
-            continue
-        divisions.append((math.ceil(length / core), window))
+    for count in range(2, (length - 2 * overlap) // multiple + 1):
+        core = _core(length, count, multiple, overlap)
+        if core + 2 * overlap < divisions[-1][1]:
+            divisions.append((math.ceil((length - 2 * overlap) / core), core + 2 * overlap))
     return divisions
+
+
+def _core(length: int, count: int, multiple: int, overlap: int) -> int:
+    """How far apart `count` windows of one axis start.
+
+    The overlap of the first at one edge and of the last at the other is kept too: nothing lies beyond an edge. So
+    the windows divide what is between these.
+    """
+    return multiple * math.ceil((length - 2 * overlap) / count / multiple)
 
 
 def restore_tiled(frame: Frame, run: Callable[[Frame], Frame], grid: Grid, *, multiple: int, overlap: int) -> Frame:
@@ -93,9 +98,11 @@ def restore_tiled(frame: Frame, run: Callable[[Frame], Frame], grid: Grid, *, mu
 def _spans(length: int, count: int, window: int, multiple: int, overlap: int) -> Iterator[tuple[int, tuple[int, int]]]:
     """For each window of one axis, its start and the span that is kept of it.
 
-    At the frame's edges a window is moved inwards rather than cut, so that all have one size and one memory plan.
+    The last is moved inwards rather than cut, so that all have one size and one memory plan.
     """
-    core = multiple * math.ceil(length / count / multiple)
-    for start in range(0, length, core):
-        top = min(max(0, start - overlap), length - window)
-        yield top, (start, min(start + core, length))
+    core = _core(length, count, multiple, overlap)
+    kept = 0
+    for index in range(count):
+        end = length if index == count - 1 else (index + 1) * core + overlap
+        yield min(index * core, length - window), (kept, end)
+        kept = end

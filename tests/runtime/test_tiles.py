@@ -38,7 +38,7 @@ def test_every_pixel_is_written_once_and_no_window_leaves_the_frame(layout: tupl
 
     assert np.array_equal(restore_tiled(frame, run, grid, multiple=multiple, overlap=overlap), 255 - frame)
     assert set(shapes) == {(1, grid.height, grid.width, 3)}
-    assert len(shapes) <= grid.rows * grid.columns
+    assert len(shapes) == grid.rows * grid.columns
     assert grid.height % multiple == grid.width % multiple == 0
     assert grid.height <= height
     assert grid.width <= width
@@ -71,6 +71,15 @@ def test_the_limit_holds_wherever_it_can(layout: tuple[int, int, int, int, int])
     assert grid.height * grid.width <= max(limit, smallest)
     if height * width <= limit:
         assert (grid.rows, grid.columns) == (1, 1)
+
+
+def test_a_frame_s_edges_need_no_overlap() -> None:
+    """Two windows side by side overlap by twice the radius, and no more: what is computed twice is that strip."""
+    grid = plan(2160, 3840, multiple=16, overlap=160, max_pixels=2160 * 2080)
+    assert (grid.rows, grid.columns, grid.height, grid.width) == (1, 2, 2160, (3840 + 2 * 160) // 2)
+    assert grid.pixels == 2160 * (3840 + 2 * 160)
+    grid = plan(4320, 7680, multiple=16, overlap=160, max_pixels=2320 * 1792)
+    assert (grid.rows, grid.columns, grid.height, grid.width) == (2, 5, 2320, 1792)
 
 
 @pytest.mark.parametrize(
