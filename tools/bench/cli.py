@@ -11,6 +11,7 @@ examples:
   uir-bench follow --package restore.uir --video clean.mp4 --plot followed.png
   uir-bench trace seen.json -o seen.png
   uir-bench size --package restore.uir
+  uir-bench scaling --package restore.uir --plot scaling.png
   uir-bench speed --size 640x360 --seconds 120 --plot speed.png
   uir-bench engines --device rtx --size 1920x1080
 """
@@ -23,10 +24,10 @@ from collections.abc import Sequence
 
 from uir.runtime.console import run_command
 from uir.runtime.errors import UsageError
-from uir.tools.bench import engines, flicker, follow, merge, quality, rank, router, size, speed, trace, video
+from uir.tools.bench import engines, flicker, follow, merge, quality, rank, router, scaling, size, speed, trace, video
 from uir.tools.bench.report import Machine, add_report_options, check_report_options, publish
 
-BENCHMARKS = (quality, flicker, rank, router, merge, video, follow, trace, size, speed, engines)
+BENCHMARKS = (quality, flicker, rank, router, merge, video, follow, trace, size, scaling, speed, engines)
 """A benchmark is a module: its docstring is its help, `add_options` its options; `measure` turns them into a report."""
 
 EXTRA = {
