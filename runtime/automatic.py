@@ -21,18 +21,17 @@ class Automatic:
 
     Args:
         restorer: what restores; its compositions are chosen.
+        router: what chooses them.
         options: how videos are followed.
         explain: say on stderr what was seen, whenever the decision changes.
         trace: keep what `write` writes.
-
-    Raises:
-        UsageError: the package has no router.
-        PackageError: the package's router is damaged.
     """
 
-    def __init__(self, restorer: Restorer, options: FollowOptions, *, explain: bool, trace: bool) -> None:
-        self._restorer, self._options, self._explains, self._keep = restorer, options, explain, trace
-        self._router = Router(restorer.package)
+    def __init__(
+        self, restorer: Restorer, router: Router, options: FollowOptions, *, explain: bool, trace: bool
+    ) -> None:
+        self._restorer, self._router, self._options = restorer, router, options
+        self._explains, self._keep = explain, trace
         self._traces: list[Trace] = []
 
     def begin(self, source: Path) -> Follower:

@@ -22,7 +22,9 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +38,13 @@ from uir.runtime.console import run_command
 from uir.runtime.engine_commands import COMMANDS, build_engines, clear_engines, frame_size, list_engines, print_built
 from uir.runtime.errors import UirError, UsageError
 from uir.runtime.follow import FollowOptions
-from uir.runtime.images import is_image, process_image
 from uir.runtime.inputs import collect_all, pair_outputs
 from uir.runtime.package import DEFAULT_PACKAGE, PRECISIONS, Package
+from uir.runtime.picture_formats import IMAGE_SUFFIXES, is_image
 from uir.runtime.restorer import DEFAULT_MEMORY_LIMIT, Restorer
+from uir.runtime.router import Router
 from uir.runtime.stage_profile import profile_table
-from uir.runtime.video import VideoOptions, process_video
-from uir.runtime.video.encoders import PRESETS
+from uir.runtime.video.options import PRESETS, VideoOptions
 
 MIB = 2**20
 
@@ -165,11 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     if options.trace:
         check_destination(options.trace, overwrite=options.overwrite)
-    restorer = _restorer(options, package)
-    follow = FollowOptions(every=options.every, fade=options.fade)
-    chooser: Fixed | Automatic = Fixed(restorer)
-    if not named:
-        chooser = Automatic(restorer, follow, explain=options.explain, trace=options.trace is not None)
+    restorer, chooser = _opened(options, package or Package(options.package), [source for source, _ in pairs])
     reports, failed = [], False
     files = tqdm(pairs, unit="file", delay=2, disable=len(pairs) == 1 or not sys.stderr.isatty())
     for source, destination in files:
@@ -205,9 +203,29 @@ def _calibrated(options: argparse.Namespace) -> Package:
     return package
 
 
-def _restorer(options: argparse.Namespace, package: Package | None = None) -> Restorer:
+def _opened(
+    options: argparse.Namespace, package: Package, sources: Sequence[Path]
+) -> tuple[Restorer, Fixed | Automatic]:
+    """What restores the sources, and what chooses the composition.
+
+    The engine is read or compiled beside all else that the first frame waits for: the router, and the libraries that
+    read and write the files, which are imported here and not above.
+    """
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        opening = beside.submit(_restorer, options, package)
+        for picture in {source.suffix.lower() in IMAGE_SUFFIXES for source in sources}:
+            import_module("uir.runtime.images" if picture else "uir.runtime.video.process")
+        router = None if options.adapters or options.compose else Router(package)
+        restorer = opening.result()
+    if router is None:
+        return restorer, Fixed(restorer)
+    follow = FollowOptions(every=options.every, fade=options.fade)
+    return restorer, Automatic(restorer, router, follow, explain=options.explain, trace=options.trace is not None)
+
+
+def _restorer(options: argparse.Namespace, package: Package) -> Restorer:
     return Restorer(
-        package or Package(options.package),
+        package,
         _composition(options),
         device=options.device,
         precision=None if options.precision == "auto" else options.precision,
@@ -221,7 +239,7 @@ def _run_engines(options: argparse.Namespace) -> None:
     elif options.engines == "clear":
         clear_engines(as_json=options.json)
     else:
-        restorer = _restorer(options)
+        restorer = _restorer(options, Package(options.package))
         chosen = _composition(options)
         built = build_engines(restorer, [chosen] if chosen else restorer.package.listed, options.size)
         print_built(restorer, built, as_json=options.json)
@@ -245,6 +263,8 @@ def _restore(
     process = chooser.begin(source)
     report: dict[str, Any] = {"input": str(source), "output": str(destination)}
     if is_image(source):
+        from uir.runtime.images import process_image
+
         started = time.perf_counter()
         notes = process_image(
             source, destination, lambda frame: process(frame, 0.0), overwrite=options.overwrite, compare=video.compare
@@ -253,6 +273,8 @@ def _restore(
             tqdm.write(f"uir-run: {source}: {note}", file=sys.stderr)
         done = {"frames": 1, "seconds": time.perf_counter() - started, "notes": notes}
     else:
+        from uir.runtime.video.process import process_video
+
         result = process_video(
             source,
             destination,

@@ -13,35 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uir.runtime.atomic import atomic_output, check_destination
-from uir.runtime.errors import MediaError, MissingFileError
 from uir.runtime.picture import ROWS, Pixels, to_8_bits
+from uir.runtime.picture_formats import output_format, refuse
 from uir.runtime.picture_reader import read_picture
-from uir.runtime.picture_writer import FORMATS, encode_picture, output_format
-
-IMAGE_SUFFIXES = tuple(FORMATS)
-"""Suffixes of the pictures that are read and written."""
-
-_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_BRANDS = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC", b"avif": "AVIF", b"avis": "AVIF"}
-
-
-def is_image(path: Path) -> bool:
-    """Whether a file is a picture, by its first bytes; a file with a picture's suffix counts too, whatever it holds.
-
-    GIF, HEIC, AVIF and JPEG 2000 count as pictures, so that `process_image` can say that they are not supported.
-
-    Raises:
-        MissingFileError: there is no such file.
-        MediaError: it cannot be read.
-    """
-    if not path.exists():
-        raise MissingFileError(f"{path}: no such file")
-    if not path.is_file():
-        return False
-    if path.suffix.lower() in FORMATS:
-        return True
-    head = _head(path)
-    return _is_picture(head) or _unsupported(head) is not None
+from uir.runtime.picture_writer import encode_picture
 
 
 def process_image(
@@ -67,7 +42,7 @@ def process_image(
         UsageError: no picture can be written with `destination`'s suffix.
         OutputError: `destination` exists, or cannot be written.
     """
-    _refuse(source)  # first: a GIF's own name would be blamed on its output
+    refuse(source)  # first: a GIF's own name would be blamed on its output
     form = output_format(destination)
     check_destination(destination, overwrite=overwrite, source=source)
     picture = read_picture(source)
@@ -103,41 +78,3 @@ def _deepen(fine: Pixels, coarse: Pixels, restored: Pixels) -> NDArray[np.uint16
         change = restored[band].astype(np.int32) - coarse[band]
         deep[band] = np.clip(fine[band] + 257 * change, 0, 65535)
     return deep
-
-
-def _head(path: Path) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            return stream.read(32)
-    except OSError as error:
-        raise MediaError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def _is_picture(head: bytes) -> bool:
-    webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
-    bmp = head[:2] == b"BM" and head[6:10] == bytes(4)
-    return webp or bmp or head.startswith(_SIGNATURES)
-
-
-def _unsupported(head: bytes) -> str | None:
-    """The name of a picture format that is recognised only to be refused."""
-    if head.startswith(b"GIF8"):
-        return "GIF"
-    if head[4:12] == b"jP  \r\n\x87\n":
-        return "JPEG 2000"
-    return _BRANDS.get(head[8:12]) if head[4:8] == b"ftyp" else None
-
-
-def _refuse(source: Path) -> None:
-    """Say plainly what no decoder would."""
-    if not source.exists():
-        raise MissingFileError(f"{source}: no such file")
-    if not source.is_file():
-        raise MediaError(f"{source}: not a file")
-    head = _head(source)
-    if not head:
-        raise MediaError(f"{source}: empty file")
-    if name := _unsupported(head):
-        raise MediaError(f"{source}: {name} pictures are not supported; convert it to PNG or JPEG first")
-    if not _is_picture(head):
-        raise MediaError(f"{source}: not a PNG, JPEG, WebP, TIFF or BMP picture")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from uir.runtime.errors import MediaError, MissingFileError, OutputError, UsageError
-from uir.runtime.images import IMAGE_SUFFIXES
+from uir.runtime.picture_formats import IMAGE_SUFFIXES
 
 VIDEO_SUFFIXES = (
     *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf"),

@@ -21,7 +21,7 @@ from uir.runtime.composition import Composition
 from uir.runtime.errors import PackageError
 from uir.runtime.factors import Adapter, DenseDelta, Factors
 from uir.runtime.float16 import GAIN
-from uir.runtime.package import Package
+from uir.runtime.package import Package, Precision
 
 Weights = Mapping[str, NDArray[np.float32]]
 
@@ -98,6 +98,25 @@ def merge_package(package: Package, composition: Composition) -> dict[str, NDArr
         return merge(base, adapters, composition)
     except ValueError as error:
         raise PackageError(f"{package.path}: {error}; export the package again") from error
+
+
+def merged_model(package: Package, composition: Composition, precision: Precision) -> onnx.ModelProto:
+    """The model of one of a package's compositions, as backends build it.
+
+    Raises:
+        UsageError, PackageError: as `merge_package` and `fill_graph`.
+    """
+    return fill_graph(package.graph(precision, composition), merge_package(package, composition))
+
+
+def merged_weights(package: Package, composition: Composition, precision: Precision) -> dict[str, NDArray[Any]]:
+    """The base's weights as the composition's model holds them: merged, typed, and by their gains.
+
+    Raises:
+        UsageError, PackageError: as `merge_package` and `fill_graph`.
+    """
+    names, graph = package.base_weights, merged_model(package, composition, precision).graph
+    return {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer if tensor.name in names}
 
 
 def fill_graph(graph: bytes, weights: Weights) -> onnx.ModelProto:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -18,50 +16,12 @@ import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 from PIL.ExifTags import Base
 
-from uir.runtime.errors import OutputError, UsageError
+from uir.runtime.errors import OutputError
 from uir.runtime.picture import Picture, Pixels, descriptive, load_exif, to_8_bits, turned
+from uir.runtime.picture_formats import JPEG, TIFF, Format
 
 _JPEG_SEGMENT = 65_000
 """Bytes of EXIF or XMP that one JPEG segment holds, a little less than its 65533."""
-
-
-@dataclass(frozen=True)
-class Format:
-    """What a file format can carry, and how it is written."""
-
-    name: str
-    alpha: bool = False
-    deep: bool = False
-    metadata: bool = True
-    options: dict[str, Any] = field(default_factory=dict)
-
-
-_JPEG = Format("JPEG", options={"quality": 95, "subsampling": 0})
-_TIFF = Format("TIFF", alpha=True, deep=True)
-FORMATS = {
-    ".png": Format("PNG", alpha=True, deep=True),
-    ".jpg": _JPEG,
-    ".jpeg": _JPEG,
-    ".webp": Format("WebP", alpha=True, options={"quality": 95, "exact": True}),
-    ".tif": _TIFF,
-    ".tiff": _TIFF,
-    ".bmp": Format("BMP", metadata=False),
-}
-"""The formats that can be written, by suffix. JPEG is written at quality 95 without chroma subsampling."""
-
-
-def output_format(destination: Path) -> Format:
-    """The format that `destination`'s suffix asks for.
-
-    Raises:
-        UsageError: no picture format that can be written has this suffix.
-    """
-    suffix = destination.suffix.lower()
-    try:
-        return FORMATS[suffix]
-    except KeyError:
-        what = f"{suffix} pictures cannot be written" if suffix else "has no suffix to tell the format by"
-        raise UsageError(f"{destination}: {what}; use one of {' '.join(FORMATS)}") from None
 
 
 def encode_picture(picture: Picture, form: Format) -> tuple[bytes, list[str]]:
@@ -84,7 +44,7 @@ def encode_picture(picture: Picture, form: Format) -> tuple[bytes, list[str]]:
         data = getattr(picture, key)
         if data and not form.metadata:
             notes.append(f"{name} lost: {form.name} holds none")
-        elif form is _JPEG and key != "icc" and len(data) > _JPEG_SEGMENT:
+        elif form is JPEG and key != "icc" and len(data) > _JPEG_SEGMENT:
             notes.append(f"{name} lost: too large for JPEG")
         elif data:
             metadata[key] = data
@@ -100,7 +60,7 @@ def encode_picture(picture: Picture, form: Format) -> tuple[bytes, list[str]]:
 
 
 def _encode(pixels: Pixels, alpha: Pixels | None, form: Format, metadata: dict[str, bytes]) -> bytes:
-    if form is _TIFF:
+    if form is TIFF:
         return _encode_tiff(pixels, alpha, metadata)
     if pixels.dtype == np.uint16:
         return _encode_deep_png(pixels, alpha, metadata)

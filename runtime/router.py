@@ -13,7 +13,6 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from uir.runtime.composition import DECIMALS, Composition
@@ -43,6 +42,8 @@ class Embedder:
     """
 
     def __init__(self, model: bytes) -> None:
+        import onnxruntime  # where adapters are named, no router is opened, and the first frame need not wait for this
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4  # what is wrong is raised as well

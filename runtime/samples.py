@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uir.runtime.errors import MediaError
-from uir.runtime.images import is_image
 from uir.runtime.inputs import collect
 from uir.runtime.picture import to_8_bits
+from uir.runtime.picture_formats import is_image
 from uir.runtime.picture_reader import read_picture
 from uir.runtime.video.info import VideoInfo
 from uir.runtime.video.reader import VideoReader

@@ -6,9 +6,6 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Future
 
-import onnx
-from onnx import ModelProto
-
 from uir.runtime.backends import Backend, Engine
 from uir.runtime.composition import Composition
 from uir.runtime.disk_cache import DiskCache, default_budget, default_folder
@@ -16,7 +13,6 @@ from uir.runtime.engine_key import EngineKey
 from uir.runtime.engines import EngineCache, Recipe
 from uir.runtime.framing import Framing
 from uir.runtime.instant import InstantEngine, Meanwhile, Weights
-from uir.runtime.merge import fill_graph, merge_package
 from uir.runtime.package import PRECISIONS, Package, Precision
 
 log = logging.getLogger(__name__)
@@ -155,14 +151,17 @@ class EngineSource:
             "shapes": shapes and [list(shape) for shape in (shapes.smallest, shapes.usual, shapes.largest)],
             "backend": backend.identity(),
         }
-        model: Callable[[], bytes] = lambda: bytes(self._model(composition, precision).SerializeToString())  # noqa: E731
-        return Recipe(EngineKey(key), model, backend, shapes)
+        return Recipe(EngineKey(key), lambda: self._model(composition, precision), backend, shapes)
 
-    def _model(self, composition: Composition, precision: Precision) -> ModelProto:
-        return fill_graph(self._package.graph(precision, composition), merge_package(self._package, composition))
+    def _model(self, composition: Composition, precision: Precision) -> bytes:
+        """The composition's model, merged and serialised."""
+        # ONNX takes longer to import than an engine to read from disk, and where that is there it is not needed.
+        from uir.runtime.merge import merged_model
+
+        return bytes(merged_model(self._package, composition, precision).SerializeToString())
 
     def _weights(self, composition: Composition, precision: Precision) -> Weights:
         """The composition's weights as its model holds them: typed, and by their gains."""
-        names = self._package.base_weights
-        initializers = self._model(composition, precision).graph.initializer
-        return {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in initializers if tensor.name in names}
+        from uir.runtime.merge import merged_weights  # as above
+
+        return merged_weights(self._package, composition, precision)

@@ -24,8 +24,10 @@ from numpy.typing import NDArray
 from uir.calibration.degradations import degrade, parse_severities
 from uir.runtime.console import run_command
 from uir.runtime.errors import UsageError
-from uir.runtime.images import is_image, process_image
-from uir.runtime.video import VideoOptions, process_video
+from uir.runtime.images import process_image
+from uir.runtime.picture_formats import is_image
+from uir.runtime.video.options import VideoOptions
+from uir.runtime.video.process import process_video
 
 
 def parser() -> argparse.ArgumentParser:

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from uir.runtime.errors import MissingFileError
-from uir.runtime.images import IMAGE_SUFFIXES
 from uir.runtime.inputs import collect
+from uir.runtime.picture_formats import IMAGE_SUFFIXES
 from uir.runtime.samples import read_frame
 from uir.tools.bench.metrics import Frame
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import queue
 import re
-from collections.abc import Collection
+import sys
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,7 @@ class OpenVinoBackend:
 
     def __init__(self, *, exact: bool = False) -> None:
         try:
-            import openvino
+            openvino = _import_openvino()
         except ModuleNotFoundError as error:
             raise MissingBackendError(
                 f"OpenVINO is not installed ({error}); install it with: pip install 'uir-edge[openvino]'"
@@ -91,6 +93,29 @@ class OpenVinoBackend:
     def describe(self) -> str:
         """The backend, its version, its precision and its device, in a few words."""
         return f"OpenVINO {self._version} in {self.precision} on {self._processor}"
+
+
+def _import_openvino() -> Any:
+    """OpenVINO without its model converter, which it imports with itself but does without.
+
+    The converter takes as long as all the rest, and forks a process that reports the import to its makers.
+    """
+    with _absent("openvino.tools.ovc"):
+        import openvino
+    return openvino
+
+
+@contextmanager
+def _absent(name: str) -> Iterator[None]:
+    """Have a module be missing, in the way that Python has for it, unless it was imported before."""
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[name]
 
 
 def multiplies_bytes(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

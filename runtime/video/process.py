@@ -16,8 +16,9 @@ from tqdm import tqdm
 from uir.runtime.atomic import atomic_output, check_destination
 from uir.runtime.errors import FrameError
 from uir.runtime.pipeline import Pipeline, StageTimes
-from uir.runtime.video.encoders import VideoOptions, choose_encoder
+from uir.runtime.video.encoders import choose_encoder
 from uir.runtime.video.info import open_video
+from uir.runtime.video.options import VideoOptions
 from uir.runtime.video.reader import Picture, VideoReader
 from uir.runtime.video.writer import VideoWriter
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from uir.runtime.errors import OutputError, UsageError
 from uir.runtime.video.color import FromRgb
-from uir.runtime.video.encoders import VideoOptions, choose_encoder, encoder_options, pixel_format
+from uir.runtime.video.encoders import choose_encoder, encoder_options, pixel_format
+from uir.runtime.video.options import VideoOptions
 from uir.runtime.video.reader import Picture, VideoReader
 from uir.runtime.video.streams import (
     add_copies,

@@ -14,7 +14,8 @@ from PIL import Image, ImageCms, ImageOps
 from PIL.ExifTags import IFD, Base
 
 from uir.runtime.errors import MediaError, MissingFileError, OutputError, UirError, UsageError
-from uir.runtime.images import is_image, process_image
+from uir.runtime.images import process_image
+from uir.runtime.picture_formats import is_image
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/">five stars</x:xmpmeta>'

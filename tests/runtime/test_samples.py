@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from uir.runtime.errors import MediaError, MissingFileError
 from uir.runtime.samples import read_frame, sample_frames
-from uir.runtime.video import VideoInfo
+from uir.runtime.video.info import VideoInfo
 
 BUNNY = Path(__file__).parents[1] / "media" / "bunny.mp4"
 

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 
-from uir.runtime.video import VideoInfo, VideoOptions, process_video
+from uir.runtime.video.info import VideoInfo
+from uir.runtime.video.options import VideoOptions
+from uir.runtime.video.process import process_video
 
 
 def same(image: np.ndarray[Any, Any], _seconds: float) -> np.ndarray[Any, Any]:

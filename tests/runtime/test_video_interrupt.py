@@ -14,7 +14,7 @@ PROGRAM = """
 import sys, time
 from pathlib import Path
 from uir.runtime.console import run_command
-from uir.runtime.video import process_video
+from uir.runtime.video.process import process_video
 
 def work(image, seconds):
     if seconds > 0.95:
@@ -62,7 +62,7 @@ def test_an_interruption_keeps_a_playable_part(
 
 
 def test_nothing_is_kept_when_nothing_was_finished(make_video: Any, tmp_path: Path) -> None:
-    from uir.runtime.video import process_video
+    from uir.runtime.video.process import process_video
 
     def interrupted(_image: Any, _seconds: float) -> Any:
         raise KeyboardInterrupt

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import uir.runtime.video.process as process
-from uir.runtime.video import process_video
+from uir.runtime.video.process import process_video
 
 
 class Terminal(io.StringIO):
