@@ -1,6 +1,7 @@
-"""Put a training run into the zoo: `python -m uir.tools.publish runs/base`.
+"""Put a training run into the zoo: `python -m uir.tools.publish runs/base runs/shadow`.
 
-Traces the run's base, so that the zoo's users need no torch, and replaces the zoo's adapters by the run's. Weights are
+Traces the run's base, so that the zoo's users need no torch, and replaces the zoo's adapters by the run's. Adapters
+that were trained over that base afterwards, in runs of their own, take the place of those of their names. Weights are
 stored as float16, half the size, and read as float32. What the rounding changed is measured on the stored files.
 
 A router's run (`runs/router`) is published likewise, by itself: it knows degradations, whatever adapter restores them.
@@ -9,6 +10,7 @@ A router's run (`runs/router`) is published likewise, by itself: it knows degrad
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import re
 import sys
@@ -31,7 +33,7 @@ from uir.export.trace import trace
 from uir.export.zoo import ZOO, ZooBase
 from uir.runtime.atomic import atomic_output
 from uir.runtime.console import run_command
-from uir.runtime.errors import AdapterError, BaseModelError
+from uir.runtime.errors import AdapterError, BaseModelError, MissingFileError, UsageError
 from uir.tools.bench.report import Table
 from uir.tools.train.loop import LOG
 
@@ -67,14 +69,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; see the module's docstring."""
     options = argparse.ArgumentParser(prog="python -m uir.tools.publish", description=__doc__)
     options.add_argument("run", type=Path, help="the folder that `uir-train base` or `uir-train router` wrote")
+    options.add_argument(
+        "later", type=Path, nargs="*", help="folders that `uir-train adapter` wrote over the base of that run"
+    )
     options.add_argument("--name", default="unet-2m", help="the base's name (default: %(default)s)")
     options.add_argument("--zoo", type=Path, default=ZOO, help="the zoo's folder (default: the installed one)")
     chosen = options.parse_args(arguments)
     if (chosen.run / MODEL).exists():
+        if chosen.later:
+            raise UsageError(f"{chosen.run}: is a router's run, which is published by itself; name it alone")
         publish_router(chosen.run, chosen.zoo)
         print(chosen.zoo / "router")
         return
-    roundings = publish(chosen.run, chosen.zoo, chosen.name)
+    roundings = publish(chosen.run, chosen.zoo, chosen.name, chosen.later)
     rows = [
         [r.name, f"{r.values:,}", f"{r.size / 1e6:.2f}", f"{r.error:.2e}", f"{r.subnormal:,}", f"{r.lost:,}"]
         for r in roundings
@@ -101,19 +108,26 @@ def publish_router(run: Path, zoo: Path) -> None:
         (folder / "record.json").write_text(json.dumps(record, indent=2) + "\n")
 
 
-def publish(run: Path, zoo: Path, name: str) -> list[Rounding]:
+def publish(run: Path, zoo: Path, name: str, later: Sequence[Path] = ()) -> list[Rounding]:
     """Write `zoo/base`, `zoo/adapters/*` and `zoo/record.json` from a run of `uir-train base`.
+
+    Args:
+        later: runs of `uir-train adapter` over that run's base, whose adapters take the place of its own.
 
     Returns:
         What float16 changed, in the base and then in each adapter.
 
     Raises:
-        MissingFileError, BaseModelError, AdapterError: the run is incomplete or damaged, or holds a number beyond
+        MissingFileError, BaseModelError, AdapterError: a run is incomplete or damaged, or holds a number beyond
             float16's. The zoo is left as it was.
+        UsageError: a later run is of another base.
     """
     base = load_base(run / "base.safetensors")
-    record = _record(run)
-    record["log"] = _log(run / LOG)
+    record = _record_and_log(run)
+    if later:
+        record["later"] = [_record_and_log(each) for each in later]
+        _check_base(run / "base.safetensors", zip(later, record["later"], strict=True))
+    folders = {config.parent.name: config.parent for each in (run, *later) for config in each.glob(f"*/{CONFIG}")}
     zoo.mkdir(parents=True, exist_ok=True)
     # Both at once: adapters of another base would not fit this one.
     with (
@@ -123,8 +137,8 @@ def publish(run: Path, zoo: Path, name: str) -> list[Rounding]:
         new_base.mkdir()
         new_adapters.mkdir()
         roundings = [_publish_base(run / "base.safetensors", new_base / "base.safetensors")]
-        for config in sorted(run.glob(f"*/{CONFIG}")):
-            roundings.append(_publish_adapter(config.parent, new_adapters / config.parent.name))
+        for adapter, folder in sorted(folders.items()):
+            roundings.append(_publish_adapter(folder, new_adapters / adapter))
         traced = trace(base.network)  # last, since it takes seconds
         about = ZooBase(name=name, architecture=base.architecture, licence=ZOO_LICENCE, frame=traced.frame)
         (new_base / "graph.onnx").write_bytes(traced.graph)
@@ -135,9 +149,23 @@ def publish(run: Path, zoo: Path, name: str) -> list[Rounding]:
 
 def _record(run: Path) -> dict[str, Any]:
     """A run's record, the trainer's own folders left out."""
-    record: dict[str, Any] = json.loads((run / "record.json").read_text())
+    try:
+        record: dict[str, Any] = json.loads((run / "record.json").read_text())
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{run}: has no record.json, as a run has that came to its end") from error
     record["command"] = [FOLDERS.sub(r"\1", word) for word in record["command"]]
     return record
+
+
+def _record_and_log(run: Path) -> dict[str, Any]:
+    return {**_record(run), "log": _log(run / LOG)}
+
+
+def _check_base(base: Path, later: Iterable[tuple[Path, Mapping[str, Any]]]) -> None:
+    digest = hashlib.sha256(base.read_bytes()).hexdigest()
+    for run, record in later:
+        if record["began from"].get("base") != digest:
+            raise UsageError(f"{run}: was not trained over {base}; its adapters would not fit")
 
 
 def _log(file: Path) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import shutil
@@ -152,3 +153,37 @@ def test_the_record_is_the_runs(published: Published) -> None:
     assert after["seed"] == before["seed"]
     assert after["command"][3] == "photos"  # its folder was the trainer's
     assert after["log"] == [{"step": 500, "psnr": {"rain": 25.5}}]  # mixes are left out
+
+
+@pytest.fixture
+def later_run(training_run: Path, tmp_path: Path) -> Path:
+    """A run of one adapter over the base, which is not the base's own rain."""
+    run = tmp_path / "later"
+    shutil.copytree(training_run / "rain", run / "rain")
+    edit(run / "rain" / WEIGHTS, "base_model.model.intro.lora_A.weight", [0.5])
+    digest = hashlib.sha256((training_run / "base.safetensors").read_bytes()).hexdigest()
+    (run / "record.json").write_text(json.dumps({"command": ["uir-train"], "began from": {"base": digest}}))
+    return run
+
+
+def test_a_later_run_s_adapter_takes_the_place_of_its_name(training_run: Path, later_run: Path, tmp_path: Path) -> None:
+    publish([str(training_run), str(later_run), "--zoo", str(tmp_path / "zoo")])
+    own, later, zoo = (folder for folder in (training_run, later_run, tmp_path / "zoo" / "adapters"))
+    for source, name in ((later, "rain"), (own, "haze")):
+        exact, half = stored(source / name / WEIGHTS), stored(zoo / name / WEIGHTS)
+        assert all(np.array_equal(half[key], exact[key].astype(np.float16)) for key in exact)
+    (record,) = json.loads((tmp_path / "zoo" / "record.json").read_text())["later"]
+    assert record["command"] == ["uir-train"]
+
+
+def test_a_later_run_over_another_base_is_refused(training_run: Path, later_run: Path, tmp_path: Path) -> None:
+    (later_run / "record.json").write_text(json.dumps({"command": [], "began from": {"base": "0" * 64}}))
+    with pytest.raises(UirError, match=r"later: was not trained over .*base\.safetensors"):
+        publish([str(training_run), str(later_run), "--zoo", str(tmp_path / "zoo")])
+    assert not (tmp_path / "zoo").exists()
+
+
+def test_a_run_that_did_not_end_is_refused(training_run: Path, later_run: Path, tmp_path: Path) -> None:
+    (later_run / "record.json").unlink()
+    with pytest.raises(UirError, match=r"later: has no record\.json"):
+        publish([str(training_run), str(later_run), "--zoo", str(tmp_path / "zoo")])
