@@ -95,16 +95,25 @@ def test_mixes_lie_just_beside_the_one_that_is_measured() -> None:
 
 
 def test_engines_are_built_before_and_apart(paired_package: Path, tmp_path: Path) -> None:
+    """What a process then needs is there."""
     pytest.importorskip("openvino")
     settings = Settings(paired_package, "openvino", 512 * MIB, 0.01)
-    works = plan_works(Composition.parse(PAIR), [(64, 48), (96, 64)], [1, 3], [2], (32, 32))
-    with engines_kept_in(tmp_path / "engines"):
-        named = scaling._build_engines(
-            Package(paired_package), settings, [each for part in works.values() for each in part]
-        )
-    assert named == Restorer(paired_package, device="openvino").describe()
-    # It needs no engine of its own for each size.
-    assert len(list((tmp_path / "engines").glob("*.engine"))) == 1 + 3
+    works = plan_works(Composition.parse(PAIR), [(64, 48)], [1, 3], [2], (32, 32))
+    folder = tmp_path / "engines"
+    with engines_kept_in(folder):
+        named = scaling._build_engines(Package(paired_package), settings, [*works[BY_PIXELS], *works[BY_COMPOSITIONS]])
+        built = {path.name for path in folder.glob("*.engine")}
+        assert len(built) >= 1 + 3
+        restorer = Restorer(paired_package, device="openvino")
+        for (width, height), compositions in (
+            ((64, 48), [PAIR]),
+            ((32, 32), [f"haze=0.500{n},rain=0.5" for n in (1, 3)]),
+        ):
+            restorer.expect(height, width)
+            for composition in compositions:
+                restorer.compose(composition)
+    assert named == restorer.describe()
+    assert {path.name for path in folder.glob("*.engine")} == built
 
 
 def points(name: str, amounts: list[int], values: list[float]) -> list[Point]:
@@ -132,20 +141,23 @@ def test_lines_are_those_of_least_squares() -> None:
 def test_lines_bend_at_the_limit() -> None:
     found = points(BY_PIXELS, [1, 2, 3, 4, 5], [10, 20, 30, 31, 32])
     found[3:] = [replace(each, tiles=(1, 2)) for each in found[3:]]
-    time, before, beyond = lines(BY_PIXELS, found)
-    assert (time.among, before.among, beyond.among) == ("all", "whole", "in tiles")
-    assert (time.points, before.points, beyond.points) == (5, 3, 2)
-    assert (before.slope, before.r2) == pytest.approx((10, 1))
-    assert beyond.slope == pytest.approx(1)
-    assert beyond.r2 is None  # any two points have a straight line
+    drawn = {(line.quantity, line.among): line for line in lines(BY_PIXELS, found)}
+    assert list(drawn) == [(TIME, "whole"), (TIME, "in tiles"), (TIME, "all"), (MEMORY, "whole"), (MEMORY, "in tiles")]
+    assert [line.points for line in drawn.values()] == [3, 2, 5, 3, 2]
+    for quantity in (TIME, MEMORY):
+        before, beyond = drawn[quantity, "whole"], drawn[quantity, "in tiles"]
+        assert (before.slope, before.r2, beyond.slope) == pytest.approx((10, 1, 1))
+        assert beyond.r2 is None  # any two points have a straight line
 
 
-def test_times_of_engines_that_are_made_anew_are_in_no_line() -> None:
-    found = points(BY_COMPOSITIONS, [1, 2, 4, 8], [10, 10, 10, 90])
-    found[3] = replace(found[3], held=5)
-    time, memory = lines(BY_COMPOSITIONS, found)
-    assert (time.points, memory.points, time.among) == (3, 3, "all in memory")
-    assert time.slope == pytest.approx(0, abs=1e-9)
+def test_engines_that_are_made_anew_are_another_matter() -> None:
+    """No line goes through times with and without them."""
+    found = points(BY_COMPOSITIONS, [1, 2, 4, 8, 16], [10, 10, 10, 90, 90])
+    found[3:] = [replace(each, held=5) for each in found[3:]]
+    time, later, *memory = lines(BY_COMPOSITIONS, found)
+    assert (time.among, later.among, len(memory)) == ("all in memory", "beyond the budget", 2)
+    assert (time.slope, later.slope) == pytest.approx((0, 0), abs=1e-9)
+    assert (time.intercept, later.intercept) == pytest.approx((10, 90))
 
 
 def test_one_amount_has_no_line() -> None:

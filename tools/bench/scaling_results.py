@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MIB = 2**20
 TIME, MEMORY = "ms", "MiB"
 BY_PIXELS, BY_COMPOSITIONS, BY_BATCH = "pixels", "compositions", "batch"
+ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -115,20 +116,19 @@ class Line:
 
 
 def lines(name: str, points: Sequence[Point]) -> list[Line]:
-    """The line through the times, and those through the memory before and beyond its limit, where it bends.
+    """The lines through what no limit touches and what is beyond, since limits bend them, and through all times.
 
-    Where engines are given up, each switch makes one, whose first frame is slower: such times are in no line.
+    Not through all where engines are given up: a frame beyond the budget is its engine's first, and slower.
     """
     growth = GROWTHS[name]
-    free = [point for point in points if not point.bounded]
-    beyond = [point for point in points if point.bounded]
-    timed = [point for point in points if point.held == point.compositions]
-    found = [
-        _line(growth.unit, TIME, growth.free if timed == free else "all", timed),
-        _line(growth.unit, MEMORY, growth.free, free),
-        _line(growth.unit, MEMORY, growth.bounded, beyond),
-    ]
-    return [line for line in found if line]
+    parts = {
+        growth.free: [point for point in points if not point.bounded],
+        growth.bounded: [point for point in points if point.bounded],
+    }
+    wanted = [(quantity, among, part) for quantity in (TIME, MEMORY) for among, part in parts.items()]
+    if all(parts.values()) and all(point.held == point.compositions for point in points):
+        wanted.insert(2, (TIME, ALL, list(points)))
+    return [line for each in wanted if (line := _line(growth.unit, *each))]
 
 
 def _line(unit: str, quantity: str, among: str, points: Sequence[Point]) -> Line | None:
@@ -214,10 +214,16 @@ def write_plot(path: Path, title: str, found: Mapping[str, Sequence[Point]], *, 
 
 def _draw(axes: Axes, name: str, points: Sequence[Point], quantity: str) -> None:
     """The points, hollow beyond a limit, over their lines."""
+    furthest = max(point.amount for point in points)
     for line in lines(name, points):
-        if line.quantity == quantity:
-            places = np.linspace(*line.reach, 200)
-            axes.plot(places, line.slope * places + line.intercept, color="tab:gray", linewidth=1)
+        if line.quantity != quantity or line.among == ALL:
+            continue
+        low, high = line.reach
+        places = np.linspace(low, high, 200)
+        axes.plot(places, line.slope * places + line.intercept, color="tab:gray", linewidth=1)
+        if quantity == TIME:  # on, to where there would be a limit
+            places = np.linspace(high, furthest, 200)
+            axes.plot(places, line.slope * places + line.intercept, ":", color="tab:gray", linewidth=1)
     for bounded, called in ((False, GROWTHS[name].free), (True, GROWTHS[name].bounded)):
         chosen = [point for point in points if point.bounded == bounded]
         if chosen:
