@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from uir.runtime.follow import Follower, FollowOptions, Moment, shown
+from uir.runtime.pipeline import Work
 from uir.runtime.restorer import Restorer
 from uir.runtime.router import Router
 from uir.runtime.trace import Trace, explain, write_traces
@@ -79,11 +81,11 @@ class _Steady:
     def __init__(self, restorer: Restorer) -> None:
         self._restorer, self._told = restorer, False
 
-    def __call__(self, frame: NDArray[np.uint8], _seconds: float) -> NDArray[np.uint8]:
+    def decide(self, frame: NDArray[np.uint8], _seconds: float) -> Work[NDArray[np.uint8]]:
         if not self._told:  # the first frame says what size all of them have
             self._told = True
             self._restorer.expect(*frame.shape[:2])
-        return self._restorer(frame)
+        return Work(partial(self._restorer, frame))
 
     @property
     def label(self) -> str:

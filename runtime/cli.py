@@ -211,9 +211,10 @@ def _opened(
     The engine is read or compiled beside all else that the first frame waits for: the router, and the libraries that
     read and write the files, which are imported here and not above.
     """
+    pictures = {source.suffix.lower() in IMAGE_SUFFIXES for source in sources}
     with ThreadPoolExecutor(max_workers=1) as beside:
-        opening = beside.submit(_restorer, options, package)
-        for picture in {source.suffix.lower() in IMAGE_SUFFIXES for source in sources}:
+        opening = beside.submit(_restorer, options, package, videos=True not in pictures)
+        for picture in pictures:
             import_module("uir.runtime.images" if picture else "uir.runtime.video.process")
         router = None if options.adapters or options.compose else Router(package)
         restorer = opening.result()
@@ -223,13 +224,14 @@ def _opened(
     return restorer, Automatic(restorer, router, follow, explain=options.explain, trace=options.trace is not None)
 
 
-def _restorer(options: argparse.Namespace, package: Package) -> Restorer:
+def _restorer(options: argparse.Namespace, package: Package, *, videos: bool) -> Restorer:
     return Restorer(
         package,
         _composition(options),
         device=options.device,
         precision=None if options.precision == "auto" else options.precision,
         memory_limit=options.memory_limit * MIB,
+        throughput=videos,
     )
 
 
@@ -239,7 +241,7 @@ def _run_engines(options: argparse.Namespace) -> None:
     elif options.engines == "clear":
         clear_engines(as_json=options.json)
     else:
-        restorer = _restorer(options, Package(options.package))
+        restorer = _restorer(options, Package(options.package), videos=True)
         chosen = _composition(options)
         built = build_engines(restorer, [chosen] if chosen else restorer.package.listed, options.size)
         print_built(restorer, built, as_json=options.json)
@@ -267,7 +269,11 @@ def _restore(
 
         started = time.perf_counter()
         notes = process_image(
-            source, destination, lambda frame: process(frame, 0.0), overwrite=options.overwrite, compare=video.compare
+            source,
+            destination,
+            lambda frame: process.decide(frame, 0.0).run(),
+            overwrite=options.overwrite,
+            compare=video.compare,
         )
         for note in notes:
             tqdm.write(f"uir-run: {source}: {note}", file=sys.stderr)
@@ -278,15 +284,19 @@ def _restore(
         result = process_video(
             source,
             destination,
-            process,
+            process.decide,
             video,
+            workers=restorer.at_once,
             overwrite=options.overwrite,
             label=lambda: process.label,
         )
         stages = {**asdict(result.times), "router": process.seconds_looking}
         done = {"frames": result.frames, "seconds": result.seconds, "stages": stages}
         if options.profile:
-            print(profile_table(result.times, process.seconds_looking, result.frames, result.seconds), file=sys.stderr)
+            table = profile_table(
+                result.times, process.seconds_looking, result.frames, result.seconds, restorer.at_once
+            )
+            print(table, file=sys.stderr)
     compositions = [{"seconds": seconds, "composition": name} for seconds, name in chooser.decisions()]
     engine = {"engine": restorer.describe(), "precision": restorer.precision}
     return {**report, "compositions": compositions, **engine, **done}

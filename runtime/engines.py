@@ -9,7 +9,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from uir.runtime.backends import Backend, Engine, Shapes
+import numpy as np
+
+from uir.runtime.backends import Backend, Engine, Shape, Shapes
 from uir.runtime.disk_cache import DiskCache
 from uir.runtime.engine_key import EngineKey
 from uir.runtime.errors import BackendError
@@ -29,12 +31,14 @@ class Recipe:
         model: merges and serialises the ONNX model; called only where the engine must be built.
         backend: builds and loads it.
         shapes: the frames that it is for; None for any.
+        expected: the frames that are coming, where that is known.
     """
 
     key: EngineKey
     model: Callable[[], bytes]
     backend: Backend
     shapes: Shapes | None = None
+    expected: Shape | None = None
 
 
 class EngineCache:
@@ -77,14 +81,18 @@ class EngineCache:
     def prepare(self, recipe: Recipe) -> Future[Engine]:
         """Make the recipe's engine in the background, so that `get` finds it later.
 
-        The thread does not keep the process from ending: a build can take minutes.
+        It has run once before it is found, where frames are expected: some backends prepare for a size at its first
+        frame, and a stream would wait for that. The thread does not keep the process from ending: a build can take
+        minutes.
         """
         future: Future[Engine] = Future()
 
         def work() -> None:
             try:
                 with self._one:  # a second build would take the memory and the cores that the stream needs
-                    future.set_result(self.get(recipe))
+                    engine = self._obtain(recipe, self._make_run, wait=True)
+                    assert engine is not None
+                    future.set_result(engine)
             except BaseException as error:
                 future.set_exception(error)
 
@@ -125,6 +133,12 @@ class EngineCache:
                     built = backend.build(recipe.model(), recipe.shapes)
                     engine = backend.load(built)
                     self._disk.put(recipe.key, built)
+        return engine
+
+    def _make_run(self, recipe: Recipe) -> Engine:
+        engine = self._make(recipe)
+        if recipe.expected is not None:
+            engine.run(np.zeros((*recipe.expected, 3), np.uint8))
         return engine
 
     def _from_disk(self, recipe: Recipe) -> Engine | None:

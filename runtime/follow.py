@@ -27,6 +27,7 @@ from uir.runtime.cuts import CutDetector
 from uir.runtime.errors import BackendError, FrameError
 from uir.runtime.framing import check_frame
 from uir.runtime.package import Precision
+from uir.runtime.pipeline import Work
 from uir.runtime.restorer import Restorer
 from uir.runtime.router import CLEAN as CLEAN_NAME
 
@@ -119,7 +120,8 @@ class Follower:
         self._cuts = CutDetector()
         self.seconds_looking = 0.0
         self._frames = 0
-        self._time = self._took = self._waited = 0.0  # the last frame's time, how long it took here, and waited of it
+        self._time = self._took = self._waited = 0.0  # the last frame's time, how long deciding took, and waiting of it
+        self._restoring = 0.0  # how long its restoration took
         self._looked: tuple[int, float] | None = None  # the number and the time of the frame last looked at
         self._looks: deque[dict[str, float]] = deque(maxlen=options.confirm)
         self._wanted = self._served = CLEAN
@@ -142,6 +144,13 @@ class Follower:
             FrameError: it is no such frame.
             BackendError: the engine fails.
         """
+        return self.decide(frame, seconds).run()
+
+    def decide(self, frame: Frame, seconds: float) -> Work[Frame]:
+        """The same in two steps: decide by the next frame, and leave its restoration to whoever runs the work.
+
+        The works of several frames may be run at once, in any order.
+        """
         began = time.perf_counter()
         check_frame(frame)
         if frame.ndim != 3:
@@ -160,11 +169,10 @@ class Follower:
         if cut:  # nothing is blended over it: the pictures on its two sides have nothing in common
             self._faded = None
         self._serve(seconds, first=first, fade=not (first or cut))
-        restored = self._restored(frame, seconds)
         precision = None if self._served == CLEAN else self._restorer.precision
         self._told(Moment(seconds, similarities, cut, self._wanted, self._served, precision))
         self._time, self._took, self._waited = seconds, time.perf_counter() - began - self._waited, 0.0
-        return restored
+        return Work(self._restoration(frame, seconds))
 
     @property
     def label(self) -> str:
@@ -228,7 +236,7 @@ class Follower:
         Where frames come faster than they are shown, as from a file, few of them then pass without what they need.
         """
         began = time.perf_counter()
-        wait([coming], max(0.0, min(seconds - self._time, LONGEST_WAIT) - self._took))
+        wait([coming], max(0.0, min(seconds - self._time, LONGEST_WAIT) - self._took - self._restoring))
         self._waited = time.perf_counter() - began
 
     def _nearest(self) -> Composition:
@@ -246,17 +254,26 @@ class Follower:
         self._faded = (self._served, seconds) if fade and self._options.fade else None
         self._served = composition
 
-    def _restored(self, frame: Frame, seconds: float) -> Frame:
-        restored = self._with(self._served, frame)
-        if self._faded is None:
+    def _restoration(self, frame: Frame, seconds: float) -> Callable[[], Frame]:
+        """What restores a frame by what is decided now, whatever is decided until it runs."""
+        served, before = self._served, None
+        if self._faded is not None:
+            share = (seconds - self._faded[1]) / self._options.fade
+            if 0 <= share < 1:
+                before = self._faded[0]
+            else:
+                self._faded = None
+
+        def restore() -> Frame:
+            began = time.perf_counter()
+            restored = self._with(served, frame)
+            if before is not None:
+                blended = cv2.addWeighted(self._with(before, frame), 1 - share, restored, share, 0)
+                restored = np.asarray(blended, np.uint8)
+            self._restoring = (time.perf_counter() - began) / self._restorer.at_once
             return restored
-        before, since = self._faded
-        share = (seconds - since) / self._options.fade
-        if not 0 <= share < 1:
-            self._faded = None
-            return restored
-        blended = cv2.addWeighted(self._with(before, frame), 1 - share, restored, share, 0)
-        return np.asarray(blended, np.uint8)
+
+        return restore
 
     def _with(self, composition: Composition, frame: Frame) -> Frame:
         return frame if composition == CLEAN else self._restorer(frame, composition)

@@ -1,8 +1,8 @@
 """Three overlapped stages - source, process, sink - joined by small bounded queues.
 
 The source and the sink run in threads of their own (decoding and encoding release the GIL); the process stage stays in
-the caller's thread, so that Ctrl-C reaches it. Memory is bounded by the queues' capacity, and a failure in any stage
-stops the other two at once.
+the caller's thread, so that Ctrl-C reaches it, and may have workers, which do what it leaves to them. Memory is bounded
+by the queues' capacity, and a failure in any stage stops the other two at once.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+S = TypeVar("S")
 
 CAPACITY = 2  # frames are large, and two are enough to hide the jitter of a stage
 
@@ -77,8 +79,18 @@ class Channel(Generic[T]):
 
 
 @dataclass(frozen=True)
+class Work(Generic[R]):
+    """What a process stage leaves to its workers: `run` gives the result."""
+
+    run: Callable[[], R]
+
+
+@dataclass(frozen=True)
 class StageTimes:
-    """Where one run's time went, in seconds: each stage's own work, and how long it waited for its neighbours."""
+    """Where one run's time went, in seconds: each stage's own work, and how long it waited for its neighbours.
+
+    Of the process stage it is the sum over its workers, who work at the same time.
+    """
 
     decode: float = 0.0
     process: float = 0.0
@@ -102,25 +114,28 @@ class Pipeline(Generic[T, R]):
 
     Args:
         source: yields items; iterated in its own thread.
-        process: turns an item into a result; called in the caller's thread.
+        process: turns an item into a result, or into `Work` that gives it; called in the caller's thread, in order.
         sink: takes each result, in order; called in its own thread.
         finish: called after the last result in the sink's thread, when no stage failed.
+        workers: how many items' work is done at once. A single worker is the caller's thread.
     """
 
     def __init__(
         self,
         source: Iterable[T],
-        process: Callable[[T], R],
+        process: Callable[[T], R | Work[R]],
         sink: Callable[[R], None],
         finish: Callable[[], None],
+        workers: int = 1,
     ) -> None:
         self._source, self._process, self._sink, self._finish = source, process, sink, finish
+        self._pool = ThreadPoolExecutor(workers, "process") if workers > 1 else None
         self._frames: Channel[T] = Channel()
-        self._results: Channel[R] = Channel()
+        self._results: Channel[R | Future[R]] = Channel()
         self._failure: BaseException | None = None
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
-        self._decode = self._work = self._encode = 0.0
+        self._decode = self._work = self._encode = self._waited = 0.0
 
     def run(self) -> StageTimes:
         """Run to the end and return the times.
@@ -150,6 +165,8 @@ class Pipeline(Generic[T, R]):
             self._frames.abort()
             self._results.abort()
             self._join()
+            if self._pool is not None:
+                self._pool.shutdown(cancel_futures=True)
         if self._failure is not None:
             raise self._failure
         if interrupt is not None:
@@ -170,7 +187,7 @@ class Pipeline(Generic[T, R]):
             decode_blocked=self._frames.seconds_full,
             process_starved=self._frames.seconds_empty,
             process_blocked=self._results.seconds_full,
-            encode_starved=self._results.seconds_empty,
+            encode_starved=self._results.seconds_empty + self._waited,
         )
 
     def _run_source(self) -> None:
@@ -190,17 +207,35 @@ class Pipeline(Generic[T, R]):
         with suppress(Closed):
             while True:
                 item = self._frames.get()
-                began = time.perf_counter()
-                result = self._process(item)
-                self._work += time.perf_counter() - began
-                self._results.put(result)
+                self._results.put(self._processed(item))
         self._results.close()
+
+    def _processed(self, item: T) -> R | Future[R]:
+        result = self._timed(lambda: self._process(item))
+        if not isinstance(result, Work):
+            return result
+        return self._timed(result.run) if self._pool is None else self._pool.submit(self._timed, result.run)
+
+    def _timed(self, work: Callable[[], S]) -> S:
+        began = time.perf_counter()
+        done = work()
+        with self._lock:
+            self._work += time.perf_counter() - began
+        return done
+
+    def _awaited(self, result: R | Future[R]) -> R:
+        if not isinstance(result, Future):
+            return result
+        began = time.perf_counter()
+        done = result.result()
+        self._waited += time.perf_counter() - began
+        return done
 
     def _run_sink(self) -> None:
         def taken() -> Iterable[R]:
             with suppress(Closed):
                 while True:
-                    yield self._results.get()
+                    yield self._awaited(self._results.get())
 
         for result in taken():
             began = time.perf_counter()

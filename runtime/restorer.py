@@ -52,7 +52,9 @@ class Restorer:
             default.
         device: one of `uir.runtime.backends.devices.DEVICES`; None is `$UIR_DEVICE`, or else `"auto"`.
         precision: `"fp32"`, `"fp16"` or `"int8"`; None is the fastest that the device runs and that passed its gate.
-        memory_limit: bytes that the network's activations may take in one call; larger frames are restored in tiles.
+        memory_limit: bytes that the network's activations may take; larger frames are restored in tiles.
+        throughput: as many frames a second as can be, each of which may take longer, for files. They are to be given by
+            `at_once` threads.
 
     Raises:
         MissingFileError: there is no such package.
@@ -69,14 +71,16 @@ class Restorer:
         device: str | None = None,
         precision: Precision | None = None,
         memory_limit: int = DEFAULT_MEMORY_LIMIT,
+        throughput: bool = False,
     ) -> None:
         self.package = package if isinstance(package, Package) else Package(package)
         if precision not in (None, *PRECISIONS):
             raise UsageError(f"{precision}: no such precision; there are {', '.join(PRECISIONS)}")
         chosen = device or os.environ.get("UIR_DEVICE") or "auto"
-        self._backend = open_backend(chosen, exact=precision == "fp32")
+        self._backend = open_backend(chosen, exact=precision == "fp32", throughput=throughput)
         contract = self.package.manifest.frame
-        self._framing = Framing(contract, int(memory_limit / contract.bytes_per_pixel), self._backend.static)
+        pixels = int(memory_limit / contract.bytes_per_pixel / self._backend.at_once)
+        self._framing = Framing(contract, pixels, self._backend.static)
         self._source = EngineSource(self.package, self._backend, self._framing, precision)
         self._size: Size = None
         self._warned = False
@@ -110,6 +114,11 @@ class Restorer:
     def durable(self) -> bool:
         """Whether this device's engines are kept on disk."""
         return self._backend.durable
+
+    @property
+    def at_once(self) -> int:
+        """How many frames, of as many threads, it is fastest with."""
+        return self._backend.at_once
 
     def describe(self) -> str:
         """The backend, its version and its device, in a few words."""
@@ -154,10 +163,12 @@ class Restorer:
         return self._source.ready(_composition(composition), self._size)
 
     def expect(self, height: int, width: int) -> None:
-        """Say that frames of this size are coming, pixels: a backend that gains by it gets an engine for them alone.
+        """Say that frames of this size are coming, pixels: engines that are prepared are made ready for them.
 
-        It is made with the first of them. Frames of other sizes are still restored.
+        A backend that gains by it gets an engine for them alone, made with the first of them. Frames of other sizes are
+        still restored.
         """
+        self._source.expect(height, width, alone=self._backend.static)
         if self._backend.static and self._size != (height, width):
             self._size = height, width
             self._active = replace(self._active, engines={})

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from uir.runtime.backends import Backend, Engine
+from uir.runtime.backends import Backend, Engine, Shape
 from uir.runtime.composition import Composition
 from uir.runtime.disk_cache import DiskCache, default_budget, default_folder
 from uir.runtime.engine_key import EngineKey
@@ -33,12 +33,18 @@ class EngineSource:
 
     def __init__(self, package: Package, backend: Backend, framing: Framing, asked: Precision | None) -> None:
         self._package, self._backend, self._framing, self._asked = package, backend, framing, asked
+        self._expected: Shape | None = None
         self._refittable = backend.refittable(sorted(package.base_weights)) if backend.durable else None
         self._cache = EngineCache(DiskCache(default_folder(), default_budget()) if backend.durable else None)
         self._instants: dict[EngineKey, InstantEngine] = {}
         self._under_way: dict[EngineKey, Future[Engine]] = {}
         self._told: set[Composition] = set()
         self._served: set[Composition] = set()
+
+    def expect(self, height: int, width: int, *, alone: bool) -> None:
+        """Say that frames of this size are coming, pixels, to engines of this size alone or of all."""
+        grid = self._framing.grid(height, width, alone=alone)
+        self._expected = 1, grid.height, grid.width
 
     def precision(self, composition: Composition) -> Precision:
         """The asked precision if the composition has it, or the next exacter one; the fastest where none was asked."""
@@ -151,7 +157,7 @@ class EngineSource:
             "shapes": shapes and [list(shape) for shape in (shapes.smallest, shapes.usual, shapes.largest)],
             "backend": backend.identity(),
         }
-        return Recipe(EngineKey(key), lambda: self._model(composition, precision), backend, shapes)
+        return Recipe(EngineKey(key), lambda: self._model(composition, precision), backend, shapes, self._expected)
 
     def _model(self, composition: Composition, precision: Precision) -> bytes:
         """The composition's model, merged and serialised."""

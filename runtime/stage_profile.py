@@ -5,7 +5,7 @@ from __future__ import annotations
 from uir.runtime.pipeline import StageTimes
 
 
-def profile_table(times: StageTimes, looking: float, frames: int, seconds: float) -> str:
+def profile_table(times: StageTimes, looking: float, frames: int, seconds: float, at_once: int = 1) -> str:
     """A table of the stages, which overlap: the busiest is what bounds the speed.
 
     Args:
@@ -13,6 +13,7 @@ def profile_table(times: StageTimes, looking: float, frames: int, seconds: float
         looking: seconds that the router took, of the process stage.
         frames: how many there were.
         seconds: wall time.
+        at_once: how many frames were restored at once; the engine's time is the sum of theirs.
     """
     rows = [
         ("decode", times.decode - times.to_rgb, "waited for the engine", times.decode_blocked),
@@ -22,6 +23,8 @@ def profile_table(times: StageTimes, looking: float, frames: int, seconds: float
         ("from RGB", times.from_rgb, "", 0.0),
         ("encode", times.encode - times.from_rgb, "waited for results", times.encode_starved),
     ]
+    if at_once > 1:
+        rows[3] = (*rows[3][:2], f"{at_once} frames at once, waited for frames", times.process_starved)
     lines = [f"{'stage':8}  {'s':>8}  {'ms/frame':>8}  {'of time':>7}"]
     for name, spent, why, waited in rows:
         note = f"  {why} {waited:.2f} s" if why else ""

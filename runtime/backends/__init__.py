@@ -75,12 +75,14 @@ class Backend(Protocol):
         preferred: the precisions that it runs, the fastest first.
         static: it needs to be told the sizes of frames, and is fastest with one size alone.
         durable: building takes so long that the built bytes are worth a file on disk.
+        at_once: how many frames an engine is to be given at once, by as many threads, to be fastest.
     """
 
     name: str
     preferred: tuple[str, ...]
     static: bool
     durable: bool
+    at_once: int
 
     def identity(self) -> dict[str, str]:
         """All that makes this backend's engines differ from another's: versions, device, options, OS, architecture."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from uir.runtime.backends import Backend
 from uir.runtime.errors import BackendError, MissingBackendError, UsageError
@@ -15,7 +15,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def _tensorrt(_: bool) -> Backend:
+class _Wish(NamedTuple):
+    """What `open_backend` was asked for, of which a backend grants what it can."""
+
+    exact: bool = False
+    throughput: bool = False
+
+
+def _tensorrt(_: _Wish) -> Backend:
     """TensorRT by itself, or else as ONNX Runtime's provider."""
     try:
         return _native("tensorrt")
@@ -28,11 +35,11 @@ def _tensorrt(_: bool) -> Backend:
             raise kind(f"{error}; nor by way of ONNX Runtime: {other}") from error
 
 
-def _rtx(_: bool) -> Backend:
+def _rtx(_: _Wish) -> Backend:
     return _native("tensorrt-rtx")
 
 
-def _cuda(_: bool) -> Backend:
+def _cuda(_: _Wish) -> Backend:
     return _provider("cuda")
 
 
@@ -59,19 +66,19 @@ def _provider(name: str) -> Backend:
     return backend
 
 
-def _openvino(exact: bool) -> Backend:
+def _openvino(wish: _Wish) -> Backend:
     from uir.runtime.backends.openvino import OpenVinoBackend
 
-    return OpenVinoBackend(exact=exact)
+    return OpenVinoBackend(exact=wish.exact, throughput=wish.throughput)
 
 
-def _cpu(_: bool) -> Backend:
+def _cpu(_: _Wish) -> Backend:
     from uir.runtime.backends.onnx_runtime import OnnxRuntimeBackend
 
     return OnnxRuntimeBackend("cpu")
 
 
-_OPENERS: dict[str, Callable[[bool], Backend]] = {
+_OPENERS: dict[str, Callable[[_Wish], Backend]] = {
     "tensorrt": _tensorrt,
     "rtx": _rtx,
     "cuda": _cuda,
@@ -84,12 +91,13 @@ DEVICES = ("auto", *_OPENERS)
 installed and cannot be used is passed over with a warning that says why."""
 
 
-def open_backend(device: str, *, exact: bool = False) -> Backend:
+def open_backend(device: str, *, exact: bool = False, throughput: bool = False) -> Backend:
     """The backend for a device.
 
     Args:
         device: one of `DEVICES`.
         exact: compute float32 graphs in float32, where the backend would otherwise take a faster type of its own.
+        throughput: as many frames a second as can be, each of which may take longer, where the backend has the choice.
 
     Raises:
         UsageError: there is no such device.
@@ -97,12 +105,13 @@ def open_backend(device: str, *, exact: bool = False) -> Backend:
     """
     if device not in DEVICES:
         raise UsageError(f"{device}: no such device; there are {', '.join(DEVICES)}")
+    wish = _Wish(exact, throughput)
     if device != "auto":
-        return _OPENERS[device](exact)
+        return _OPENERS[device](wish)
     failing: list[str] = []
     for name, opener in _OPENERS.items():
         try:
-            backend = opener(exact)
+            backend = opener(wish)
         except BackendError as error:
             failure = error
             if not isinstance(error, MissingBackendError):
@@ -117,7 +126,7 @@ def open_backend(device: str, *, exact: bool = False) -> Backend:
 def unusable(device: str) -> str | None:
     """Why this machine cannot use a device, or None where it can."""
     try:
-        _OPENERS[device](False)
+        _OPENERS[device](_Wish())
     except BackendError as error:
         return str(error)
     return None

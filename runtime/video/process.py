@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from uir.runtime.atomic import atomic_output, check_destination
 from uir.runtime.errors import FrameError
-from uir.runtime.pipeline import Pipeline, StageTimes
+from uir.runtime.pipeline import Pipeline, StageTimes, Work
 from uir.runtime.video.encoders import choose_encoder
 from uir.runtime.video.info import open_video
 from uir.runtime.video.options import VideoOptions
@@ -24,12 +24,16 @@ from uir.runtime.video.writer import VideoWriter
 
 log = logging.getLogger(__name__)
 
-FrameProcess = Callable[[NDArray[np.uint8], float], NDArray[np.uint8]]
+Frame = NDArray[np.uint8]
+
+FrameProcess = Callable[[Frame, float], "Frame | Work[Frame]"]
 """A frame (H x W x 3 RGB uint8, upright) and its time (seconds since the stream's start) -> a frame of that shape.
 
-The result must not be changed after it is returned: it may still be waiting for the encoder.
+Or the work that gives such a frame, which may be done beside that of other frames, in any order. The result must not be
+changed after it is returned: it may still be waiting for the encoder.
 """
 
+_Done = tuple[Picture, Frame]
 _DEFAULTS = VideoOptions()
 _BAR = "{desc}: {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
 _PROGRESS_AFTER = 2.0  # seconds; quicker work needs no bar
@@ -53,16 +57,17 @@ def process_video(
     process: FrameProcess,
     options: VideoOptions = _DEFAULTS,
     *,
+    workers: int = 1,
     overwrite: bool = False,
     progress: bool = True,
     label: Callable[[], str] | str = "",
 ) -> VideoResult:
     """Apply `process` to each frame of a video and write the result with everything else that the video holds.
 
-    Decoding, processing and encoding overlap; `process` is called in the caller's thread. Times, sound, subtitles,
-    attachments, chapters and metadata are copied; what the output's container cannot carry is left out with a warning
-    in the log. Rotated videos are processed and written upright. A file that is damaged or cut off is processed as far
-    as it goes, with a warning that says how far.
+    Decoding, processing and encoding overlap; `process` is called in the caller's thread, in order. Times, sound,
+    subtitles, attachments, chapters and metadata are copied; what the output's container cannot carry is left out with
+    a warning in the log. Rotated videos are processed and written upright. A file that is damaged or cut off is
+    processed as far as it goes, with a warning that says how far.
 
     The output appears under its name only when it is whole. On Ctrl-C what is finished is kept, playable, as
     `<stem>.partial<suffix>`, and the `KeyboardInterrupt` goes on.
@@ -72,6 +77,7 @@ def process_video(
         destination: the file to write; its suffix chooses the container, and with it the default encoder.
         process: the frame function.
         options: codec, quality, which part.
+        workers: how many frames' work is done at once, where `process` leaves it to them.
         overwrite: replace an existing destination.
         progress: show a progress bar on stderr after two seconds, if that is a terminal.
         label: shown beside the bar, such as the composition; a function is asked for each frame.
@@ -101,16 +107,18 @@ def process_video(
             bar_format=_BAR if reader.expected_frames else None,
         )
 
-        def work(picture: Picture) -> tuple[Picture, NDArray[np.uint8]]:
-            result = _checked(process(picture.image, picture.seconds), picture)
+        def work(picture: Picture) -> _Done | Work[_Done]:
+            result = process(picture.image, picture.seconds)
             text = label() if callable(label) else label
             if text:
                 bar.set_postfix_str(text, refresh=False)
             bar.update()
-            return picture, result
+            if isinstance(result, Work):
+                return Work(lambda: (picture, _checked(result.run(), picture)))
+            return picture, _checked(result, picture)
 
         began = time.perf_counter()
-        pipeline = Pipeline(reader, work, lambda pair: writer.write(*pair), writer.finish)
+        pipeline = Pipeline(reader, work, lambda pair: writer.write(*pair), writer.finish, workers)
         try:
             with bar:
                 times = pipeline.run()
@@ -124,7 +132,7 @@ def process_video(
     return VideoResult(destination, writer.frames, time.perf_counter() - began, times)
 
 
-def _checked(result: NDArray[np.uint8], picture: Picture) -> NDArray[np.uint8]:
+def _checked(result: Frame, picture: Picture) -> Frame:
     if not isinstance(result, np.ndarray) or result.dtype != np.uint8 or result.shape != picture.image.shape:
         found = f"{result.dtype} {result.shape}" if isinstance(result, np.ndarray) else type(result).__name__
         raise FrameError(f"the frame function returned {found}; expected uint8 {picture.image.shape}")

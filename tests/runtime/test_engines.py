@@ -33,7 +33,7 @@ class Echo:
 class Counting:
     """A backend whose builds are counted, and may be held up or fail. Its bytes end with `!`; others are refused."""
 
-    name, preferred, static, durable = "counting", ("fp32",), False, True
+    name, preferred, static, durable, at_once = "counting", ("fp32",), False, True, 1
 
     def __init__(self, before: Callable[[bytes], object] = lambda _: None) -> None:
         self.built: list[bytes] = []

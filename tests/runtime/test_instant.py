@@ -41,6 +41,7 @@ class SlowBackend(OnnxRuntimeBackend):
     broken: list[str] = field(default_factory=list)
 
     static = durable = True
+    at_once = 1
 
     def __post_init__(self) -> None:
         super().__init__("cpu")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from uir.runtime.pipeline import CAPACITY, Channel, Closed, Pipeline
+from uir.runtime.pipeline import CAPACITY, Channel, Closed, Pipeline, Work
 
 
 def test_results_arrive_in_order_and_finish_comes_last() -> None:
@@ -110,3 +111,56 @@ def test_a_closed_channel_drains_and_an_aborted_one_does_not() -> None:
             channel.get()
         with pytest.raises(Closed):
             channel.put(2)
+
+
+def test_workers_do_the_work_at_once_and_results_stay_in_order() -> None:
+    together = threading.Barrier(2, timeout=20)
+    decided: list[int] = []
+    seen: list[int] = []
+
+    def process(n: int) -> Work[int]:
+        decided.append(n)
+
+        def work() -> int:
+            together.wait()  # for another work under way
+            if n % 2:
+                time.sleep(0.001)
+            return n * n
+
+        return Work(work)
+
+    before = threading.active_count()
+    times = Pipeline(range(20), process, seen.append, lambda: None, workers=2).run()
+    assert decided == list(range(20))
+    assert seen == [n * n for n in range(20)]
+    assert times.process > 0
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_failing_work_stops_all_with_its_own_error(workers: int) -> None:
+    def fail(n: int) -> int:
+        if n == 7:
+            raise OSError("the work broke")
+        return n
+
+    seen: list[int] = []
+    before = threading.active_count()
+    with pytest.raises(OSError, match="the work broke"):
+        Pipeline(range(10_000), lambda n: Work(lambda: fail(n)), seen.append, lambda: None, workers).run()
+    assert seen == list(range(len(seen)))
+    assert len(seen) <= 7
+    assert threading.active_count() == before
+
+
+def test_an_interrupt_finishes_the_work_under_way() -> None:
+    seen: list[int | str] = []
+
+    def process(n: int) -> Work[int]:
+        if n == 7:
+            raise KeyboardInterrupt
+        return Work(lambda: n)
+
+    with pytest.raises(KeyboardInterrupt):
+        Pipeline(range(10_000), process, seen.append, lambda: seen.append("finish"), workers=2).run()
+    assert seen == [*range(7), "finish"]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from uir.runtime import Composition, Package, Restorer, UirError
 from uir.runtime.backends.devices import open_backend
+from uir.runtime.backends.onnx_runtime import OnnxRuntimeEngine
 from uir.runtime.errors import BackendError, FrameError, MissingFileError, UsageError
 from uir.runtime.merge import fill_graph, merge_package
 
@@ -234,3 +235,23 @@ def test_a_base_that_looks_at_whole_frames_says_that_its_tiles_are_approximate(
     tiled(frame)
     tiled(frame)
     assert [message for message in caplog.messages if "approximation" in message] == caplog.messages[:1] != []
+
+
+def test_what_is_prepared_has_run_before_it_serves(shared_package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[tuple[int, ...]] = []
+    run = OnnxRuntimeEngine.run
+
+    def watched(engine: OnnxRuntimeEngine, frames: Frame) -> Frame:
+        ran.append(frames.shape)
+        return run(engine, frames)
+
+    restorer = Restorer(shared_package, "haze")
+    monkeypatch.setattr(OnnxRuntimeEngine, "run", watched)
+    restorer.prepare("noise").result()
+    assert ran == []  # for frames of what size, nobody has said
+    restorer.expect(45, 61)
+    restorer.prepare("rain").result()
+    assert ran == [(1, 48, 64, 3)]
+    assert restorer.ready("rain")
+    restorer.compose("rain")
+    assert len(ran) == 1

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from uir.runtime.errors import FrameError
+from uir.runtime.pipeline import Work
 from uir.runtime.video.info import VideoInfo
 from uir.runtime.video.options import VideoOptions
 from uir.runtime.video.process import process_video
@@ -128,3 +129,21 @@ def test_a_view_of_another_array_can_be_returned(make_video: Any, make_picture: 
     with av.open(str(out)) as container:
         frame = next(container.decode(video=0))
     assert np.abs(rgb(frame) - make_picture(0)[:, ::-1]).mean() < 3
+
+
+def test_work_left_to_workers_gives_the_same_video(make_video: Any, read_video: Any, tmp_path: Path) -> None:
+    def inverted(image: np.ndarray[Any, Any], seconds: float) -> np.ndarray[Any, Any]:
+        result: np.ndarray[Any, Any] = 255 - image + np.uint8(10 * seconds)
+        return result
+
+    source, out, workers = make_video(frames=12), tmp_path / "out.mkv", tmp_path / "workers.mkv"
+    process_video(source, out, inverted, LOSSLESS)
+    process_video(source, workers, lambda image, s: Work(lambda: inverted(image, s)), LOSSLESS, workers=3)
+    one, other = read_video(out), read_video(workers)
+    assert one.pts == other.pts
+    assert all(np.array_equal(rgb(a), rgb(b)) for a, b in zip(one.frames, other.frames, strict=True))
+
+
+def test_the_work_of_a_wrong_frame_is_refused(make_video: Any, tmp_path: Path) -> None:
+    with pytest.raises(FrameError, match="the frame function returned"):
+        process_video(make_video(frames=3), tmp_path / "out.mp4", lambda image, _: Work(lambda: image[1:]), workers=2)
