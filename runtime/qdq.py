@@ -2,7 +2,8 @@
 
 A symmetric QuantizeLinear and DequantizeLinear pair stands at both inputs of a convolution or matrix product, with one
 scale for the value and one for each output channel of the weight. None stands at its output, so that bias, activation
-and residual sum fuse into it. Biases are not quantised, and zero points are zero: TensorRT takes nothing else.
+and residual sum fuse into it. A sum whose result is quantised takes its operands as products do, so that no value
+between them is kept in two types. Biases are not quantised, and zero points are zero: TensorRT takes nothing else.
 
 Written here because onnxruntime's `quantize_static` wants the weights in the graph, runs over all frames once for each
 method, holding every value of each in memory, and gives entropy no more bins than int8 has levels.
@@ -50,7 +51,8 @@ def quantize_products(
         weights: float32, by initializer name; the model's own may be left out.
     """
     graph = model.graph
-    wanted = {node.output[0] for node in _quantizable(graph) if node.input[1] not in exclude}
+    chosen = [node for node in _quantizable(graph) if node.input[1] not in exclude]
+    wanted, quantized = {node.output[0] for node in chosen}, {node.input[0] for node in chosen}
     nodes: list[NodeProto] = []
     pairs: dict[str, str] = {}
 
@@ -75,6 +77,8 @@ def quantize_products(
             others = tuple(i for i in range(weights[weight].ndim) if i != axis)
             node.input[0] = paired(value, np.asarray(ranges[value], np.float32), None)
             node.input[1] = paired(weight, np.abs(weights[weight]).max(axis=others), axis)
+        elif node.op_type == "Add" and node.output[0] in quantized:
+            node.input[:] = [pairs.get(value, value) for value in node.input]
         nodes.append(node)
     replace_nodes(graph, nodes)
     for entry in model.opset_import:

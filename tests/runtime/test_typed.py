@@ -179,6 +179,22 @@ def test_a_value_that_two_products_take_is_quantised_once() -> None:
     assert sum(node.op_type == "QuantizeLinear" for node in typed.graph.node) == 2 + 3
 
 
+def test_a_sum_between_products_takes_what_they_take(small: Small) -> None:
+    """Only the last one, of the frame itself, is exact: nothing quantises what it gives."""
+    model = onnx.load_from_string(int8_graph(small.graph, small.ranges, small.weights))
+    makers = {name: node for node in model.graph.node for name in node.output}
+    quantised = {node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    plain = onnx.load_from_string(small.graph).graph
+    sums = [node for node in plain.node if node.op_type == "Add" and node.output[0] in quantised]
+    assert len(sums) > 3
+    for node in sums:
+        kinds = [makers[name].op_type for name in makers[node.output[0]].input]
+        assert kinds.count("DequantizeLinear") == 1, node.output  # the other operand goes into nothing else
+    for node in model.graph.node:
+        if node.op_type == "Add" and node.output[0] not in quantised:
+            assert "DequantizeLinear" not in {makers[name].op_type for name in node.input if name in makers}
+
+
 def test_an_excluded_layer_is_float16(small: Small) -> None:
     weight = "middle.0.conv1.weight"
     graph = int8_graph(small.graph, small.ranges, small.weights, [weight])
