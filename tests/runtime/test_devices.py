@@ -159,7 +159,7 @@ def test_openvino_says_what_it_cannot_do(model: bytes, frames: Frame) -> None:
         opset_imports=[onnx.helper.make_opsetid("", 18)],
         ir_version=10,
     )
-    with pytest.raises(BackendError, match="where Convert is expected; export the package again"):
+    with pytest.raises(BackendError, match="where Cast is expected; export the package again"):
         backend.build(strange.SerializeToString(), None)
     for garbage in (b"", b"no engine", backend.build(model, None)[:1000]):
         with pytest.raises(BackendError, match="cannot load the engine"):
