@@ -61,17 +61,22 @@ def test_merge_switches_to_what_is_new(
     monkeypatch.setattr(OnnxRuntimeBackend, "load", watched)
     monkeypatch.setattr(lorair, "WIDTH", 16)  # the same network, of 4 million parameters
     output = tmp_path / "merge.json"
-    bench(["merge", "--package", str(paired_package), "--runs", "2", "--json", str(output)])
+    bench(["merge", "--package", str(paired_package), "--runs", "2", "--size", "64x48", "--json", str(output)])
     found = json.loads(output.read_text())["results"]
     assert list(found["package"]) == ["rain", "haze", PAIR]
-    # Two new ones beside each, and the three themselves: none came out of memory, and none was built twice.
-    assert len(compiled) == len(set(compiled)) == 9
+    # Two new ones beside each, two more for the parts, and the three themselves: none came out of memory or was built
+    # twice.
+    assert len(compiled) == len(set(compiled)) == 15
     parameters = json.loads((paired_package / "manifest.json").read_text())["base"]["parameters"]
     for times in found["package"].values():
         assert times["parameters"] == parameters
-        assert min(times["merge"], times["switch_new"], times["switch_known"]) > 0
+        switch = times["switch"]
+        assert times["merge"] > 0
+        assert min(switch[part] for part in ("build", "load", "new", "known", "first_frame", "frame")) > 0
     assert list(found["lora_ir_shapes"]) == ["snow", "rain=0.3333,raindrop=0.3333,snow=0.3333"]
-    assert "milliseconds" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "milliseconds" in said
+    assert re.search(r"Of a switch to a new composition, \S+( \S+)? takes most: \d+ of \d+ ms\.", said)
 
 
 def test_lora_ir_shapes() -> None:
@@ -111,6 +116,9 @@ def test_video(call: Callable[..., subprocess.CompletedProcess[str]], paired_pac
     assert video["frames"] == 6
     assert video["ratio"] == pytest.approx(video["fps"] / video["engine_fps"])
     assert min(video["fps"], video["engine_fps"], video["seconds"], still["seconds"]) > 0
+    assert min(video["first_frame"], video["first_build"]) > 0
+    assert min(video["costs"].values()) >= 0
+    assert 0 < video["bound"] <= video["engine_fps"]
     # Python with numpy and ONNX Runtime takes tens of MiB; far more would be a leak of the benchmark's own.
     assert all(30 << 20 < taken["peak_bytes"] < 1 << 30 for taken in (video, still))
     assert [path.name for path in tmp_path.iterdir()] == ["video.json"]

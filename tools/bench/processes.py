@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from uir.runtime.errors import UirError
@@ -29,11 +30,14 @@ class Finished:
     peak_bytes: int
 
 
-def run_watched(module: str, arguments: Sequence[str]) -> Finished:
+def run_watched(module: str, arguments: Sequence[str], variables: Mapping[str, str] | None = None) -> Finished:
     """Run one of the commands (`uir.runtime.cli`) as a fresh process.
 
     The memory is looked at while the process runs: what the system reports afterwards (`ru_maxrss`) starts at the
     parent's size, which may be larger.
+
+    Args:
+        variables: of its environment, besides this process's own.
 
     Raises:
         UirError: the command failed; the message holds its last line.
@@ -43,7 +47,8 @@ def run_watched(module: str, arguments: Sequence[str]) -> Finished:
     line = [sys.executable, "-c", f"from {module} import run; run()", *arguments]
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         began = time.perf_counter()
-        with subprocess.Popen(line, stdout=output, stderr=errors, stdin=subprocess.DEVNULL) as process:
+        environment = {**os.environ, **(variables or {})}
+        with subprocess.Popen(line, stdout=output, stderr=errors, stdin=subprocess.DEVNULL, env=environment) as process:
             peak = 0
             try:
                 watched = psutil.Process(process.pid)

@@ -1,8 +1,13 @@
-"""Time uir-run on whole videos, beside its engine alone, and see how much memory it takes.
+"""Time uir-run on whole videos, beside its engine alone and beside what bounds it, and see how much memory it takes.
 
 A moving video of each size is made in a temporary folder and restored by uir-run in a process of its own: decoding,
 restoring and encoding, at the speed that the command itself reports, which leaves its start out. The engine alone
-restores one frame over and over. The two take turns, so that a slow spell of the machine meets both.
+restores one frame over and over, as many of them at once as the command gives it. The two take turns, so that a slow
+spell of the machine meets both. What each stage costs by itself, in time of the processors, says what all of them
+together can reach.
+
+How soon the first frame is there, a run over a video's first frame alone tells: from the command's start to its end,
+once where no engine is on disk and once where there is one.
 """
 
 from __future__ import annotations
@@ -10,13 +15,14 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from tqdm import tqdm
 
+from uir.runtime.backends.devices import DEVICES
+from uir.runtime.disk_cache import VARIABLE
 from uir.runtime.errors import UsageError
 from uir.runtime.package import Package
 from uir.runtime.restorer import Restorer
@@ -25,11 +31,11 @@ from uir.tools.bench.metrics import Frame
 from uir.tools.bench.options import Size, add_package_option, frame_size
 from uir.tools.bench.processes import Finished, run_watched
 from uir.tools.bench.report import Report, Table, median
+from uir.tools.bench.stages import StageCosts, engine_speed, media_costs
 from uir.tools.photos import read_photo
+from uir.tools.processor import usable_cores
 
 MIB = 2**20
-ENGINE_SECONDS = 2.0  # in each turn, and at least ENGINE_FRAMES
-ENGINE_FRAMES = 3
 MAX_PHOTO = 4096  # pixels, of a side
 
 
@@ -41,6 +47,10 @@ class VideoResult:
         fps: frames per second of uir-run, from its first frame to the closed file.
         engine_fps: frames per second of the restorer alone.
         ratio: the first by the second.
+        costs: what each stage costs by itself.
+        bound: frames per second that the stages allow on this machine.
+        first_frame: seconds of the whole command on a video's first frame.
+        first_build: the same where the engine is not on disk yet.
         seconds: of the whole command, its start included.
         peak_bytes: resident memory of the command.
     """
@@ -49,6 +59,10 @@ class VideoResult:
     fps: float
     engine_fps: float
     ratio: float
+    costs: StageCosts
+    bound: float
+    first_frame: float
+    first_build: float
     seconds: float
     peak_bytes: int
 
@@ -64,6 +78,7 @@ class StillResult:
 def add_options(command: argparse.ArgumentParser) -> None:
     """The benchmark's options."""
     add_package_option(command)
+    command.add_argument("--device", choices=DEVICES, help="default: $UIR_DEVICE, or else auto")
     command.add_argument(
         "--sizes", type=_sizes, default=[(640, 360), (1920, 1080)], metavar="WxH,WxH", help="default: 640x360,1920x1080"
     )
@@ -95,7 +110,7 @@ def measure(options: argparse.Namespace) -> Report:
     frames = round(options.seconds * RATE)
     if frames < 1:
         raise UsageError(f"--seconds {options.seconds:g}: too short; a second is {RATE} frames")
-    restorer = Restorer(Package(options.package))
+    restorer = Restorer(Package(options.package), device=options.device, throughput=True)  # as uir-run
     picture = read_photo(options.photo, MAX_PHOTO) if options.photo else texture()
     videos: dict[str, VideoResult] = {}
     stills: dict[str, StillResult] = {}
@@ -130,23 +145,38 @@ def measure(options: argparse.Namespace) -> Report:
 def _measure_video(
     options: argparse.Namespace, restorer: Restorer, source: Path, frame: Frame, done: Callable[[], object]
 ) -> VideoResult:
+    restorer.expect(*frame.shape[:2])
     restorer(frame)  # the first run lays out its memory
     runs: list[Finished] = []
+    builds: list[float] = []
+    starts: list[float] = []
     speeds: list[float] = []
     engine: list[float] = []
-    for _ in range(options.turns):
-        run = _uir_run(options.package, source)
+    costs: list[StageCosts] = []
+    for turn in range(options.turns):
+        engines = {VARIABLE: str(source.with_suffix(f".engines{turn}"))}
+        one = ["--duration", f"{0.9 / RATE:g}"]
+        builds.append(_uir_run(options, source, engines, *one).seconds)
+        starts.append(_uir_run(options, source, engines, *one).seconds)
+        run = _uir_run(options, source, engines)
         report = json.loads(run.output)[0]
         runs.append(run)
         speeds.append(report["frames"] / report["seconds"])
-        engine += _engine_seconds(restorer, frame)
+        alone, busy = engine_speed(restorer, frame)
+        engine.append(alone)
+        costs.append(StageCosts(engine=busy, **media_costs(source, source.with_stem("copied"))))
         done()
-    fps, engine_fps = median(speeds), 1 / median(engine)
+    fps, engine_fps = median(speeds), median(engine)
+    cost = StageCosts(*(median([getattr(each, part.name) for each in costs]) for part in fields(StageCosts)))
     return VideoResult(
         frames=report["frames"],
         fps=fps,
         engine_fps=engine_fps,
         ratio=fps / engine_fps,
+        costs=cost,
+        bound=cost.bound(engine_fps),
+        first_frame=median(starts),
+        first_build=median(builds),
         seconds=median([run.seconds for run in runs]),
         peak_bytes=round(median([run.peak_bytes for run in runs])),
     )
@@ -155,29 +185,20 @@ def _measure_video(
 def _measure_still(options: argparse.Namespace, source: Path, done: Callable[[], object]) -> StillResult:
     runs = []
     for _ in range(options.turns):
-        runs.append(_uir_run(options.package, source))
+        runs.append(_uir_run(options, source, {}))
         done()
     return StillResult(median([run.seconds for run in runs]), round(median([run.peak_bytes for run in runs])))
 
 
-def _uir_run(package: Path, source: Path) -> Finished:
-    output = source.with_stem("restored")
-    composition = Package(package).manifest.default  # as the engine beside it has
-    options = ["-o", str(output), "--overwrite", "--package", str(package), "--compose", composition, "--json"]
-    return run_watched("uir.runtime.cli", [str(source), *options])
-
-
-def _engine_seconds(restorer: Restorer, frame: Frame) -> list[float]:
-    """The time of each of some frames."""
-    times: list[float] = []
-    while len(times) < ENGINE_FRAMES or sum(times) < ENGINE_SECONDS:
-        began = time.perf_counter()
-        restorer(frame)
-        times.append(time.perf_counter() - began)
-    return times
+def _uir_run(options: argparse.Namespace, source: Path, variables: Mapping[str, str], *more: str) -> Finished:
+    composition = Package(options.package).manifest.default  # as the engine beside it has
+    line = [str(source), "-o", str(source.with_stem("restored")), "--overwrite", "--package", str(options.package)]
+    device = ["--device", options.device] if options.device else []
+    return run_watched("uir.runtime.cli", [*line, *device, "--compose", composition, "--json", *more], variables)
 
 
 def _tables(videos: Mapping[str, VideoResult], stills: Mapping[str, StillResult], turns: int) -> list[Table]:
+    cores = usable_cores()
     rows = [
         [
             size,
@@ -185,13 +206,25 @@ def _tables(videos: Mapping[str, VideoResult], stills: Mapping[str, StillResult]
             f"{v.fps:.2f}",
             f"{v.engine_fps:.2f}",
             f"{v.ratio:.2f}",
-            f"{v.seconds:.1f}",
+            f"{v.bound:.2f}",
+            f"{v.fps / v.bound:.2f}",
+            f"{v.first_frame:.2f}",
+            f"{v.first_build:.2f}",
             _mib(v.peak_bytes),
         ]
         for size, v in videos.items()
     ]
-    columns = ["video", "frames", "uir-run fps", "engine fps", "ratio", "command s", "peak MiB"]
+    columns = ["video", "frames", "uir-run fps", "engine fps", "ratio", "bound fps", "ratio"]
+    columns += ["first frame s", "with build s", "peak MiB"]
     tables = [Table(f"uir-run on videos beside its engine alone, medians of {turns} turns", columns, rows)]
+    rows = [
+        [size, *(f"{seconds * 1e3:.1f}" for seconds in (v.costs.read, v.costs.engine, v.costs.write, v.costs.sum))]
+        for size, v in videos.items()
+    ]
+    columns = ["video", "read", "engine", "write", "sum"]
+    tables.append(
+        Table(f"Stages alone, milliseconds of processor time a frame; there are {cores} cores", columns, rows)
+    )
     if stills:
         rows = [[size, f"{s.seconds:.1f}", _mib(s.peak_bytes)] for size, s in stills.items()]
         columns = ["still", "command s", "peak MiB"]
