@@ -117,8 +117,11 @@ class Restorer:
 
     @property
     def at_once(self) -> int:
-        """How many frames, of as many threads, it is fastest with."""
-        return self._backend.at_once
+        """How many frames, of as many threads, it is fastest with.
+
+        Where the engine computes several at once, it is one more, so that the engine never waits for the next.
+        """
+        return 1 if self._backend.at_once == 1 else self._backend.at_once + 1
 
     def describe(self) -> str:
         """The backend, its version and its device, in a few words."""

@@ -75,7 +75,7 @@ class Backend(Protocol):
         preferred: the precisions that it runs, the fastest first.
         static: it needs to be told the sizes of frames, and is fastest with one size alone.
         durable: building takes so long that the built bytes are worth a file on disk.
-        at_once: how many frames an engine is to be given at once, by as many threads, to be fastest.
+        at_once: how many frames an engine computes at once, of as many threads.
     """
 
     name: str

@@ -255,3 +255,19 @@ def test_what_is_prepared_has_run_before_it_serves(shared_package: Path, monkeyp
     assert restorer.ready("rain")
     restorer.compose("rain")
     assert len(ran) == 1
+
+
+def test_frames_at_once_are_the_frames_one_by_one(
+    shared_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setenv("UIR_CACHE", str(tmp_path / "engines"))
+    one, several = (
+        Restorer(shared_package, "rain", device="openvino", precision="fp32", throughput=wanted)
+        for wanted in (False, True)
+    )
+    assert (one.at_once, several.at_once) == (1, 3)
+    frames = [noise(48 + i, 64) for i in range(6)]
+    with ThreadPoolExecutor(several.at_once) as pool:
+        together = list(pool.map(several, frames))
+    assert all(np.array_equal(one(frame), each) for frame, each in zip(frames, together, strict=True))
