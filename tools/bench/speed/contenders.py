@@ -122,7 +122,7 @@ def _judged(precision: str, computed: str) -> Callable[[Subject], Timed]:
 
 
 def _judged_plain(subject: Subject) -> Timed:
-    """benchmark_app on planes of bytes, which OpenVINO likes best: our engines reach it but for their conversions."""
+    """benchmark_app on planes of bytes, which is the most that OpenVINO makes of a network as torch exports it."""
     options = _computed("bf16")
     _need("torch")
     from uir.tools.bench.speed.research import plain_model
