@@ -29,7 +29,8 @@ def profile_table(times: StageTimes, looking: float, frames: int, seconds: float
     for name, spent, why, waited in rows:
         note = f"  {why} {waited:.2f} s" if why else ""
         lines.append(f"{name:8}  {spent:8.2f}  {1000 * spent / max(1, frames):8.2f}  {spent / seconds:7.0%}{note}")
-    if times.process_blocked > 0.01 * seconds:
+    # Several frames at once wait in the encoder's queue while they are restored, which says nothing of the encoder.
+    if at_once == 1 and times.process_blocked > 0.01 * seconds:
         lines.append(f"the engine waited {times.process_blocked:.2f} s for the encoder")
     lines.append(f"{'all':8}  {seconds:8.2f}  {1000 * seconds / max(1, frames):8.2f}")
     return "\n".join(lines)
