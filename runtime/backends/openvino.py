@@ -120,6 +120,9 @@ def _import_openvino() -> Any:
     """
     with _absent("openvino.tools.ovc"):
         import openvino
+    # Its bindings make ready for numpy at their first tensor, and two threads that make theirs at once wait for each
+    # other for ever: one holds Python's lock and needs C++'s, the other the reverse. So the first is made here.
+    _ = openvino.Tensor(np.zeros(1, np.uint8), shared_memory=True).data
     return openvino
 
 
