@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,8 +19,8 @@ from uir.runtime.errors import BackendError
 
 log = logging.getLogger(__name__)
 
-MEMORY_BUDGET = 512 * 2**20
-"""Bytes of engines that are kept in memory, activations apart."""
+MEMORY_BUDGET = 2**30
+"""Bytes of engines that are kept in memory, with the activations that each of them holds between frames."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Recipe:
         backend: builds and loads it.
         shapes: the frames that it is for; None for any.
         expected: the frames that are coming, where that is known.
+        activations: bytes that the engine holds besides its own once it has run on those.
     """
 
     key: EngineKey
@@ -39,6 +41,7 @@ class Recipe:
     backend: Backend
     shapes: Shapes | None = None
     expected: Shape | None = None
+    activations: int = 0
 
 
 class EngineCache:
@@ -51,7 +54,7 @@ class EngineCache:
 
     def __init__(self, disk: DiskCache | None = None, budget: int = MEMORY_BUDGET) -> None:
         self._disk, self._budget = disk, budget
-        self._engines: OrderedDict[str, Engine] = OrderedDict()
+        self._engines: OrderedDict[str, _Kept] = OrderedDict()
         self._turns: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
         self._one = threading.Lock()
@@ -73,10 +76,11 @@ class EngineCache:
     def find(self, key: EngineKey) -> Engine | None:
         """The engine if it is in memory."""
         with self._lock:
-            engine = self._engines.get(key.digest)
-            if engine is not None:
-                self._engines.move_to_end(key.digest)
-            return engine
+            kept = self._engines.get(key.digest)
+            if kept is None:
+                return None
+            self._engines.move_to_end(key.digest)
+            return kept.engine
 
     def prepare(self, recipe: Recipe) -> Future[Engine]:
         """Make the recipe's engine in the background, so that `get` finds it later.
@@ -114,7 +118,7 @@ class EngineCache:
             if engine is None:
                 engine = source(recipe)
             if engine is not None:
-                self._keep(recipe.key, engine)
+                self._keep(recipe, engine)
         finally:
             with self._lock:
                 self._turns.pop(digest, None)
@@ -152,10 +156,15 @@ class EngineCache:
             self._disk.remove(recipe.key)
             return None
 
-    def _keep(self, key: EngineKey, engine: Engine) -> None:
+    def _keep(self, recipe: Recipe, engine: Engine) -> None:
         with self._lock:
-            self._engines[key.digest] = engine
-            size = sum(each.nbytes for each in self._engines.values())
+            self._engines[recipe.key.digest] = _Kept(engine, engine.nbytes + recipe.activations)
+            size = sum(kept.nbytes for kept in self._engines.values())
             while size > self._budget and len(self._engines) > 1:
                 _, given_up = self._engines.popitem(last=False)
                 size -= given_up.nbytes
+
+
+class _Kept(NamedTuple):
+    engine: Engine
+    nbytes: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from concurrent.futures import Future
 
@@ -157,7 +158,14 @@ class EngineSource:
             "shapes": shapes and [list(shape) for shape in (shapes.smallest, shapes.usual, shapes.largest)],
             "backend": backend.identity(),
         }
-        return Recipe(EngineKey(key), lambda: self._model(composition, precision), backend, shapes, self._expected)
+        return Recipe(
+            EngineKey(key),
+            lambda: self._model(composition, precision),
+            backend,
+            shapes,
+            self._expected,
+            math.ceil(math.prod(self._expected or (0,)) * self._framing.contract.bytes_per_pixel),
+        )
 
     def _model(self, composition: Composition, precision: Precision) -> bytes:
         """The composition's model, merged and serialised."""

@@ -95,6 +95,8 @@ class OnnxRuntimeBackend:
         _share_memory()
         options = onnxruntime.SessionOptions()
         options.add_session_config_entry("session.use_env_allocators", "1")
+        # Its threads else wait for the next frame by spinning, in the way of the engine that a switch leads to.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         options.log_severity_level = 3  # errors only: its warnings are about its own optimiser
         # A plan of the memory is made at a size's first run and allocated beside that run's own: twice the peak.
         options.enable_mem_pattern = False

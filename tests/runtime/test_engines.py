@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,14 @@ def test_an_engine_above_the_budget_is_kept_alone() -> None:
     cache.get(recipe(HAZE, backend))
     assert cache.find(RAIN) is None
     assert backend.built == [b"rain", b"haze"]
+
+
+def test_what_engines_hold_between_frames_counts() -> None:
+    backend = Counting()
+    cache = EngineCache(budget=250)
+    for wanted in (RAIN, HAZE):
+        cache.get(replace(recipe(wanted, backend), activations=100))
+    assert (cache.find(RAIN), cache.find(HAZE) is not None) == (None, True)
 
 
 def test_a_build_that_fails_leaves_nothing_and_is_tried_again() -> None:
