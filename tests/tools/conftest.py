@@ -41,3 +41,12 @@ def typed_package(zoo: Path, photos: Path, tmp_path_factory: pytest.TempPathFact
         patch.setattr("uir.export.zoo.ZOO", zoo)
         export(["--adapters", "rain", "--precision", "auto", "--calibrate", str(photos / "one.png"), "-o", str(path)])
     return path
+
+
+@pytest.fixture
+def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's file, `there.png`, in the folder that the test is in; it holds `mine`."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "there.png"
+    path.write_text("mine")
+    return path

@@ -190,19 +190,10 @@ def test_a_process_that_fails_says_why(tmp_path: Path, paired_package: Path) -> 
         (["--json", "there.png"], OutputError, "there.png: exists"),
     ],
 )
-def test_refusals(
-    paired_package: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    change: list[str],
-    error: type[UirError],
-    words: str,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("there.png").write_text("mine")
+def test_refusals(paired_package: Path, there: Path, change: list[str], error: type[UirError], words: str) -> None:
     with pytest.raises(error, match=words):
         bench(["scaling", "--package", str(paired_package), *change])
-    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+    assert [path.read_text() for path in there.parent.iterdir()] == ["mine"]
 
 
 @pytest.mark.parametrize(

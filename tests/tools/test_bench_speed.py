@@ -319,19 +319,10 @@ def test_what_benchmark_app_says_is_read(tmp_path: Path) -> None:
         (["--plot", "there.png"], OutputError, "there.png: exists"),
     ],
 )
-def test_refusals(
-    paired_package: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    change: list[str],
-    error: type[UirError],
-    words: str,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("there.png").write_text("mine")
+def test_refusals(paired_package: Path, there: Path, change: list[str], error: type[UirError], words: str) -> None:
     with pytest.raises(error, match=words):
         bench(["speed", "--package", str(paired_package), *change])
-    assert Path("there.png").read_text() == "mine"
+    assert there.read_text() == "mine"
 
 
 def test_a_missing_matplotlib_is_said_at_once(paired_package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
