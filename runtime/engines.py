@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -94,7 +95,7 @@ class EngineCache:
         def work() -> None:
             try:
                 with self._one:  # a second build would take the memory and the cores that the stream needs
-                    engine = self._obtain(recipe, self._make_run, wait=True)
+                    engine = self._obtain(recipe, partial(self._make, run=True), wait=True)
                     assert engine is not None
                     future.set_result(engine)
             except BaseException as error:
@@ -125,24 +126,28 @@ class EngineCache:
             turn.release()
         return engine
 
-    def _make(self, recipe: Recipe) -> Engine:
-        backend = recipe.backend
-        if self._disk is None or not backend.durable:
-            return backend.load(backend.build(recipe.model(), recipe.shapes))
-        engine = self._from_disk(recipe)
-        if engine is None:
-            with self._disk.building(recipe.key):
-                engine = self._from_disk(recipe)  # another process may have built it meanwhile
-                if engine is None:
-                    built = backend.build(recipe.model(), recipe.shapes)
-                    engine = backend.load(built)
-                    self._disk.put(recipe.key, built)
-        return engine
+    def _make(self, recipe: Recipe, *, run: bool = False) -> Engine:
+        """The engine from disk, or built; where asked it has run once on what is expected."""
 
-    def _make_run(self, recipe: Recipe) -> Engine:
-        engine = self._make(recipe)
-        if recipe.expected is not None:
-            engine.run(np.zeros((*recipe.expected, 3), np.uint8))
+        def ran(engine: Engine) -> Engine:
+            if run and recipe.expected is not None:
+                engine.run(np.zeros((*recipe.expected, 3), np.uint8))
+            return engine
+
+        backend, disk = recipe.backend, self._disk if recipe.backend.durable else None
+        if disk is None:
+            return ran(backend.load(backend.build(recipe.model(), recipe.shapes)))
+        engine = self._from_disk(recipe)
+        if engine is not None:
+            return ran(engine)
+        with disk.building(recipe.key):
+            engine = self._from_disk(recipe)  # another process may have built it meanwhile
+            if engine is not None:
+                return ran(engine)
+            built = backend.build(recipe.model(), recipe.shapes)
+            engine = ran(backend.load(built))
+            self._keep(recipe, engine)  # a stream that looks out for it need not wait for the disk
+            disk.put(recipe.key, built)
         return engine
 
     def _from_disk(self, recipe: Recipe) -> Engine | None:
