@@ -36,8 +36,8 @@ class Automatic:
         self._explains, self._keep = explain, trace
         self._traces: list[Trace] = []
 
-    def begin(self, source: Path) -> Follower:
-        """What restores the next file, frame by frame; a picture is a stream of one frame."""
+    def begin(self, source: Path, *, still: bool) -> Follower:
+        """What restores the next file, frame by frame; a still picture is a stream of one frame."""
         trace = Trace(str(source), self._restorer.describe(), keep=self._keep)
         self._traces.append(trace)
 
@@ -45,7 +45,7 @@ class Automatic:
             if trace.add(moment) and self._explains:
                 tqdm.write(f"{source}: {moment.seconds:.2f} s: {explain(moment)}", file=sys.stderr)
 
-        return Follower(self._restorer, self._router, self._options, tell)
+        return Follower(self._restorer, self._router, self._options, tell, still=still)
 
     def decisions(self) -> list[tuple[float, str]]:
         """What was decided along the last file: when, in seconds, and what."""
@@ -66,9 +66,9 @@ class Fixed:
     def __init__(self, restorer: Restorer) -> None:
         self._restorer = restorer
 
-    def begin(self, _source: Path) -> _Steady:
+    def begin(self, _source: Path, *, still: bool) -> _Steady:
         """What restores the next file, frame by frame."""
-        return _Steady(self._restorer)
+        return _Steady(self._restorer, still)
 
     def decisions(self) -> list[tuple[float, str]]:
         """The one composition, from the start."""
@@ -78,13 +78,13 @@ class Fixed:
 class _Steady:
     seconds_looking = 0.0
 
-    def __init__(self, restorer: Restorer) -> None:
-        self._restorer, self._told = restorer, False
+    def __init__(self, restorer: Restorer, still: bool) -> None:
+        self._restorer, self._still, self._told = restorer, still, False
 
     def decide(self, frame: NDArray[np.uint8], _seconds: float) -> Work[NDArray[np.uint8]]:
         if not self._told:  # the first frame says what size all of them have
             self._told = True
-            self._restorer.expect(*frame.shape[:2])
+            self._restorer.expect(*frame.shape[:2], still=self._still)
         return Work(partial(self._restorer, frame))
 
     @property

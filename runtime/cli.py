@@ -262,9 +262,10 @@ def _restore(
     options: argparse.Namespace,
 ) -> dict[str, Any]:
     """Restore one file and report what was done."""
-    process = chooser.begin(source)
+    still = is_image(source)
+    process = chooser.begin(source, still=still)
     report: dict[str, Any] = {"input": str(source), "output": str(destination)}
-    if is_image(source):
+    if still:
         from uir.runtime.images import process_image
 
         started = time.perf_counter()

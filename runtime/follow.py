@@ -104,6 +104,7 @@ class Follower:
         router: what looks and weighs.
         options: how quickly to follow.
         told: called with what was done, after each frame.
+        still: the stream is one picture.
 
     Attributes:
         seconds_looking: how long looking and deciding have taken.
@@ -115,8 +116,11 @@ class Follower:
         router: Sight,
         options: FollowOptions = FollowOptions(),
         told: Callable[[Moment], object] = lambda _: None,
+        *,
+        still: bool = False,
     ) -> None:
         self._restorer, self._router, self._options, self._told = restorer, router, options, told
+        self._still = still
         self._cuts = CutDetector()
         self.seconds_looking = 0.0
         self._frames = 0
@@ -164,7 +168,7 @@ class Follower:
         self.seconds_looking += time.perf_counter() - began
         first, self._frames = self._frames == 0, self._frames + 1
         if first:
-            self._restorer.expect(*frame.shape[:2])
+            self._restorer.expect(*frame.shape[:2], still=self._still)
             self._restorer.prepare_instant()
         if cut:  # nothing is blended over it: the pictures on its two sides have nothing in common
             self._faded = None

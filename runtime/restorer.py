@@ -83,6 +83,7 @@ class Restorer:
         self._framing = Framing(contract, pixels, self._backend.static)
         self._source = EngineSource(self.package, self._backend, self._framing, precision)
         self._size: Size = None
+        self._mixed = False
         self._warned = False
         first = _composition(self.package.manifest.default if composition is None else composition)
         if self._backend.static:  # for frames whose size is told later, or seen
@@ -165,15 +166,22 @@ class Restorer:
         """
         return self._source.ready(_composition(composition), self._size)
 
-    def expect(self, height: int, width: int) -> None:
+    def expect(self, height: int, width: int, *, still: bool = False) -> None:
         """Say that frames of this size are coming, pixels: engines that are prepared are made ready for them.
 
         A backend that gains by it gets an engine for them alone, made with the first of them. Frames of other sizes are
         still restored.
+
+        Args:
+            still: it is but one frame. Pictures of many sizes shall not have an engine built for each: once there are
+                two sizes, all pictures share the engine for any.
         """
-        self._source.expect(height, width, alone=self._backend.static)
-        if self._backend.static and self._size != (height, width):
-            self._size = height, width
+        self._mixed |= still and self._size not in (None, (height, width))
+        alone = self._backend.static and not (still and self._mixed)
+        self._source.expect(height, width, alone=alone)
+        size = (height, width) if alone else None
+        if self._size != size:
+            self._size = size
             self._active = replace(self._active, engines={})
 
     def __call__(self, frame: NDArray[np.uint8], composition: Composition | None = None) -> NDArray[np.uint8]:

@@ -7,6 +7,7 @@ import logging
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import onnxruntime
@@ -68,6 +69,27 @@ def test_engines_are_built_listed_and_cleared(
     assert f"{len(listed['engines'])} engines removed" in capsys.readouterr().out
     run(["--engines", "clear", "--json"])
     assert json.loads(capsys.readouterr().out)["removed"] == 0
+
+
+def test_pictures_of_many_sizes_share_an_engine(
+    shared_package: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("openvino")
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number, size in enumerate([(48, 64), (48, 64), (40, 48), (64, 32), (48, 64)]):
+        assert cv2.imwrite(str(folder / f"{number}.png"), rng.integers(0, 256, (*size, 3), np.uint8))
+    options = ["--package", str(shared_package), "--compose", "rain", "--device", "openvino", "--precision", "fp32"]
+    assert run([str(folder), "-o", str(tmp_path / "out"), *options]) == 0
+    run(["--engines", "list"])
+    said = capsys.readouterr().out
+    assert said.count(", any size, ") == 1
+    assert f"{cache}: 2 engines" in said  # the first size's own beside it
+    alone = Restorer(shared_package, "rain", device="cpu")
+    for source in folder.iterdir():
+        restored, expected = cv2.imread(str(tmp_path / "out" / source.name)), alone(cv2.imread(str(source))[..., ::-1])
+        assert np.abs(restored[..., ::-1].astype(int) - expected).max() <= 1
 
 
 def test_export_builds_the_engines_of_its_package(
