@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import pytest
 
 from uir.runtime.composition import Composition
@@ -15,7 +13,6 @@ from uir.runtime.errors import UsageError
 from uir.tools.bench.cases import Case
 from uir.tools.bench.cli import main as bench
 from uir.tools.bench.router_cases import Answer, Question
-from uir.tools.bench.router_cost import operations
 from uir.tools.bench.router_mixes import grid
 from uir.tools.bench.router_tables import by_level
 
@@ -80,27 +77,6 @@ def test_the_grid_has_every_mix_and_the_uniform_one() -> None:
     assert len(triples) == 15 + 1  # thirds are no quarters
     assert Composition.equal_mix(["rain", "haze", "noise"]) in triples
     assert all(sum(mix.weights.values()) == pytest.approx(1, abs=1e-3) for mix in (*pairs, *triples))
-
-
-def test_operations_of_a_convolution_and_a_product() -> None:
-    rng = np.random.default_rng(0)
-    weights = {"k": rng.random((5, 2, 3, 3)), "m": rng.random((7, 5)), "axes": np.array([2, 3])}
-    nodes = [
-        onnx.helper.make_node("Cast", ["x"], ["f"], to=onnx.TensorProto.FLOAT),
-        onnx.helper.make_node("Conv", ["f", "k"], ["c"], strides=[2, 2]),
-        onnx.helper.make_node("ReduceMean", ["c", "axes"], ["r"], keepdims=0),
-        onnx.helper.make_node("Gemm", ["r", "m"], ["y"], transB=1),
-    ]
-    initializers = [
-        onnx.numpy_helper.from_array(each.astype(np.int64 if name == "axes" else np.float32), name)
-        for name, each in weights.items()
-    ]
-    given = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.UINT8, ["n", 2, 9, 9])
-    result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", 7])
-    graph = onnx.helper.make_graph(nodes, "graph", [given], [result], initializers)
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
-    convolution, product = 5 * 4 * 4 * (2 * 3 * 3), 7 * 5
-    assert operations(model, {"x": np.zeros((1, 2, 9, 9), np.uint8)}) == 2 * (convolution + product)
 
 
 def test_a_package_without_router(paired_package: Path, photos: Path) -> None:

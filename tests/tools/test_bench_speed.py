@@ -27,7 +27,7 @@ from uir.tools.bench.speed.judge import benchmark_app, median_latency
 from uir.tools.bench.speed.limits import Limits
 from uir.tools.bench.speed.results import Row, long_failures, tables
 from uir.tools.bench.speed.subject import Subject, limited
-from uir.tools.bench.speed.work import Work, count_work
+from uir.tools.bench.work import Work, count_work
 
 PAIR = "haze=0.5,rain=0.5"
 Pixels = NDArray[np.uint8]
@@ -103,6 +103,19 @@ def test_only_products_are_work() -> None:
     work = count_work(model(nodes, {"w": (4, 3, 1, 1), "unused": (9,)}, ["n", 3, "h", "w"]), (1, 3, 2, 2))
     assert work == Work(2 * 4 * 4 * 3, 12, 12 + 16)
     assert (work.nbytes(4), work.nbytes(1)) == (160, 40)
+
+
+def test_a_network_may_have_several_inputs() -> None:
+    """As a router's, whose codes are averaged in between."""
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["x"], ["f"]),
+        helper.make_node("Flatten", ["f"], ["r"]),
+        helper.make_node("Gemm", ["r", "w"], ["s"], transB=1),
+        helper.make_node("MatMul", ["s", "other"], ["y"]),
+    ]
+    both = model(nodes, {"w": (7, 2)}, ["n", 2, 9, 9])
+    both.graph.input.append(helper.make_tensor_value_info("other", TensorProto.FLOAT, ["a", "b"]))
+    assert count_work(both, (1, 2, 9, 9), (7, 3)).flops == 2 * (7 * 2 + 3 * 7)
 
 
 def test_what_cannot_be_counted_is_refused() -> None:

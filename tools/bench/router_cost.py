@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
-import onnxruntime
-from numpy.typing import NDArray
 
 from uir.runtime.composition import Composition
 from uir.runtime.looks import look
-from uir.runtime.merge import fill_graph, merge_package
+from uir.runtime.merge import merged_model
 from uir.runtime.package import Package
 from uir.runtime.restorer import Restorer
 from uir.runtime.router import INPUTS, Router
 from uir.tools.bench.report import Table, median
+from uir.tools.bench.work import count_work
 
 RUNS = 30
 WARM_UP = 5
@@ -63,41 +61,14 @@ def measure_cost(package: Package, router: Router, restorer: Restorer, size: tup
                 seconds[name].append(time.perf_counter() - began)
     entry = package.manifest.router
     assert entry is not None  # there is a Router
-    given = {name: np.zeros((1, *shape), np.uint8) for name, shape in INPUTS.items()}
+    network = onnx.load_from_string(package.read(entry.file))
     multiple = package.manifest.frame.multiple_of
-    padded = np.zeros((1, height + -height % multiple, width + -width % multiple, 3), np.uint8)
-    whole = fill_graph(package.graph(), merge_package(package, Composition()))
+    padded = 1, height + -height % multiple, width + -width % multiple, 3
     gflop = {
-        "look": operations(onnx.load_from_string(package.read(entry.file)), given) / 1e9,
-        "restore": operations(whole, {"frame": padded}) / 1e9,
+        "look": count_work(network, *((1, *INPUTS[value.name]) for value in network.graph.input)).flops / 1e9,
+        "restore": count_work(merged_model(package, Composition(), "fp32"), padded).flops / 1e9,
     }
     return Cost(size, restorer.describe(), {name: 1000 * median(each) for name, each in seconds.items()}, gflop)
-
-
-def operations(model: onnx.ModelProto, given: Mapping[str, NDArray[np.uint8]]) -> int:
-    """The multiplications and additions of a model's convolutions and matrix products, nearly all that it does.
-
-    Each value of the output takes as many of both as a filter has weights: the sizes are those of a real run.
-    """
-    weights = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
-    nodes = [node for node in model.graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
-    if not nodes:
-        return 0
-    probe = onnx.ModelProto.FromString(model.SerializeToString())
-    del probe.graph.output[:]
-    probe.graph.output.extend(onnx.ValueInfoProto(name=node.output[0]) for node in nodes)
-    session = onnxruntime.InferenceSession(probe.SerializeToString(), providers=["CPUExecutionProvider"])
-    values = session.run(None, dict(given))
-    return sum(2 * value.size * _filter(node, weights) for node, value in zip(nodes, values, strict=True))
-
-
-def _filter(node: onnx.NodeProto, weights: Mapping[str, list[int]]) -> int:
-    """How many weights make one value of a node's output."""
-    shape = weights[node.input[1]]
-    if node.op_type == "Conv":
-        return math.prod(shape[1:])
-    transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
-    return shape[1] if transposed else shape[0]
 
 
 def cost_table(cost: Cost) -> Table:

@@ -28,7 +28,7 @@ from uir.tools.bench.speed.limits import Limits
 from uir.tools.bench.speed.results import Row, bounds, long_failures, measured_row, tables, write_plot
 from uir.tools.bench.speed.subject import Restore, Subject, limited
 from uir.tools.bench.speed.turns import TURNS, take_turns
-from uir.tools.bench.speed.work import Work, count_work
+from uir.tools.bench.work import Work, count_work
 from uir.tools.processor import usable_cores
 
 LIBRARIES = ("torch", "peft", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx")

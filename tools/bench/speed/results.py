@@ -10,7 +10,7 @@ from pathlib import Path
 from uir.tools.bench.plots import save_plot
 from uir.tools.bench.report import Table
 from uir.tools.bench.speed.limits import WIDTHS, Limits
-from uir.tools.bench.speed.work import Work
+from uir.tools.bench.work import Work
 
 OURS = "ours"
 SHORT = 60  # characters

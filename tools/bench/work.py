@@ -34,8 +34,8 @@ class Work:
         return (self.weights + self.activations) * width
 
 
-def count_work(model: ModelProto, frames: Shape) -> Work:
-    """Count the work of a float model for frames of one shape.
+def count_work(model: ModelProto, *given: Shape) -> Work:
+    """Count the work of a float model for inputs of these shapes.
 
     Convolutions, transposed ones, matrix products and Gemm are counted, for they are nearly all that networks do:
     2 k operations for each output value that is a sum of k products, those with the zeros of a padding included, and
@@ -43,16 +43,16 @@ def count_work(model: ModelProto, frames: Shape) -> Work:
 
     Args:
         model: with its weights; not quantised, for then these stand behind other nodes.
-        frames: of the model's one input, such as N x H x W x 3.
+        given: the shape of each input, such as N x H x W x 3.
 
     Raises:
         UirError: the shape of a product cannot be told.
     """
     fixed = ModelProto()
     fixed.CopyFrom(model)
-    dims = fixed.graph.input[0].type.tensor_type.shape.dim
-    for dim, length in zip(dims, frames, strict=True):
-        dim.dim_value = length
+    for value, shape in zip(fixed.graph.input, given, strict=True):
+        for dim, length in zip(value.type.tensor_type.shape.dim, shape, strict=True):
+            dim.dim_value = length
     inferred = onnx.shape_inference.infer_shapes(fixed, data_prop=True).graph
     weights: dict[str, Shape] = {tensor.name: tuple(tensor.dims) for tensor in fixed.graph.initializer}
     known = {
