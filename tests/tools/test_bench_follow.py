@@ -25,7 +25,8 @@ from uir.runtime.follow import FollowOptions, Moment
 from uir.runtime.package import RouterSettings
 from uir.runtime.router import EMBEDDINGS, INPUTS
 from uir.tools.bench.cli import main as bench
-from uir.tools.bench.follow import Run, fixed_compositions, follow, judge
+from uir.tools.bench.follow import fixed_compositions, follow
+from uir.tools.bench.follow_results import Run, judge
 from uir.tools.bench.metrics import Frame
 from uir.tools.bench.weather import Segment, degraded, parse_segments, read_clip
 from uir.tools.degrade import degrade_frame
