@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-THUMBNAIL = 128
+THUMBNAIL = 192
 """Side of the small picture, pixels; a frame of any shape is squeezed to this square."""
 
 CROP = 64

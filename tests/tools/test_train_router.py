@@ -13,15 +13,15 @@ import safetensors.numpy
 import torch
 
 from uir.export.router import MEAN_OF_CLEAN, load_router
-from uir.runtime.errors import MissingFileError, UsageError
+from uir.runtime.errors import UsageError
 from uir.runtime.looks import CROP, CROPS, THUMBNAIL, look
 from uir.runtime.router import CLEAN, Embedder
 from uir.tools.photos import find_photos, read_photo
 from uir.tools.publish import main as publish
 from uir.tools.train import cli
 from uir.tools.train.router import Course, fit
-from uir.tools.train.router_data import MILDEST, DegradedLooks, Looks, Plan
-from uir.tools.train.router_network import RouterNetwork, router_onnx
+from uir.tools.train.router_data import GRID, MILDEST, VIEWS, DegradedLooks, Looks, Plan
+from uir.tools.train.router_network import NUMBERS, RouterNetwork, Whitening, router_onnx
 
 
 def waves(seed: int, height: int = 80, width: int = 96) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
@@ -41,7 +41,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def arguments(photos: Path, out: Path, *more: str) -> list[str]:
-    few = ["--degradations", "noise,haze", "--pictures", "60", "--epochs", "2"]
+    few = ["--degradations", "noise,haze", "--scenes", "15", "--epochs", "2"]
     return ["router", "--photos", str(photos), *few, "--out", str(out), *more]
 
 
@@ -55,21 +55,40 @@ def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def drawn(run: Path) -> Looks:
-    with np.load(run / "looks" / "00000-00059.npz") as entries:
+    with np.load(run / "looks" / "00000-00014.npz") as entries:
         return Looks(**entries)
 
 
 def test_pictures_are_drawn_alike_each_time(run: Path, photos: Path) -> None:
     looks = drawn(run)
     plan = Plan(find_photos(photos), ["haze", "noise"], {"haze": {"2.png"}}, 1)
-    again = DegradedLooks(plan, 60)[0]
+    again = DegradedLooks(plan, 15)[0]
     for name, first, second in zip(Looks._fields, looks, again, strict=True):
         assert np.array_equal(first, second), name
     assert looks.thumbnails.shape == (60, THUMBNAIL, THUMBNAIL, 3)
     assert looks.crops.shape == (60, CROPS, CROP, CROP, 3)
-    counts = (looks.severities > 0).sum(axis=1)
-    assert set(counts) == {0, 1, 2}
     assert looks.severities[looks.severities > 0].min() >= MILDEST
+
+
+def test_a_scene_is_seen_clean_and_degraded(run: Path) -> None:
+    looks = drawn(run)
+    there = looks.severities > 0
+    counts = there.sum(axis=1).reshape(-1, VIEWS)
+    sound = counts[:, 0] == 0
+    assert sound.any()
+    assert (counts[sound] == (0, 1, 1, 2)).all()
+    assert (counts[~sound] == (1, 1, 1, 2)).all()  # that photo was hazy before
+    haze, noise = looks.changes.astype(np.float32).transpose(1, 0, 2, 3)
+    assert haze.shape == (60, GRID, GRID)
+    assert (haze[~there[:, 0]] == 0).all()
+    assert (noise[~there[:, 1]] == 0).all()
+    assert (haze[looks.severities[:, 0] > 0.3].mean(axis=(1, 2)) > 4).all()
+    # What is seen of a scene is the same but for that.
+    first, *others, _ = looks.thumbnails.reshape(15, VIEWS, -1).astype(np.float32).swapaxes(0, 1)
+    for other in others:
+        alike = [np.corrcoef(a, b)[0, 1] for a, b in zip(first, other, strict=True)]
+        unlike = [np.corrcoef(a, b)[0, 1] for a, b in zip(first, np.roll(other, 1, axis=0), strict=True)]
+        assert np.median(alike) > 0.7 > 0.3 > np.median(unlike)
 
 
 def test_what_a_photo_had_before_is_not_held_against_it(run: Path) -> None:
@@ -91,37 +110,27 @@ def test_a_run_is_a_routers_folder(run: Path) -> None:
     assert all(np.linalg.norm(each) == pytest.approx(1, abs=1e-5) for each in router.prototypes.values())
     record = json.loads((run / "record.json").read_text())
     assert len(record["losses"]) == 2
-    assert record["pictures"] == 60
+    assert record["scenes"] == 15
 
 
 def test_a_run_goes_on_with_the_pictures_that_it_has(run: Path, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "router"
     shutil.copytree(run, out)
     note = json.loads((out / "plan.json").read_text())
-    before = (out / "looks" / "00000-00059.npz").stat().st_mtime_ns
+    before = (out / "looks" / "00000-00014.npz").stat().st_mtime_ns
     hazy = ["--exclude", f"haze={photos.parent / 'hazy.txt'}"]
     cli.main(arguments(photos, out, *hazy, "--epochs", "1"))
-    assert (out / "looks" / "00000-00059.npz").stat().st_mtime_ns == before
+    assert (out / "looks" / "00000-00014.npz").stat().st_mtime_ns == before
     assert json.loads((out / "plan.json").read_text()) == note
     with pytest.raises(UsageError, match="has pictures that were drawn with another seed, or from other photos"):
         cli.main(arguments(photos, out, *hazy, "--seed", "2"))
-    (out / "looks" / "00000-00059.npz").write_bytes(b"PK\x03\x04 cut short")
-    with pytest.raises(UsageError, match=r"00000-00059\.npz: not a whole file of looks"):
+    (out / "looks" / "00000-00014.npz").write_bytes(b"PK\x03\x04 cut short")
+    with pytest.raises(UsageError, match=r"00000-00014\.npz: not a whole file of looks"):
         cli.main(arguments(photos, out, *hazy))
 
 
-def test_the_part_for_places_is_taken_from_a_run(run: Path, photos: Path, tmp_path: Path) -> None:
-    cli.main(arguments(photos, tmp_path / "more", "--init", str(run), "--epochs", "1", "--seed", "3"))
-    before, after = (safetensors.numpy.load_file(folder / "network.safetensors") for folder in (run, tmp_path / "more"))
-    same = {name for name in before if np.array_equal(before[name], after[name])}
-    assert {name for name in before if name.startswith("place.")} <= same
-    assert not any(name.startswith(("whole.", "head.")) and name.endswith("weight") for name in same)
-    with pytest.raises(MissingFileError, match="not the network of a router's run"):
-        cli.main(arguments(photos, tmp_path / "other", "--init", str(tmp_path)))
-
-
 def test_the_network_learns_what_is_plain_to_see() -> None:
-    """Noise, or not: after a few steps the right direction is the nearer one."""
+    """Noise, or not: after a few steps the right one is the nearer."""
     seen = [look(waves(number)) for number in range(40)]
     severities = np.zeros((40, 1), np.float32)
     severities[::2] = 1
@@ -129,19 +138,22 @@ def test_the_network_learns_what_is_plain_to_see() -> None:
     crops = np.stack([each.crops for each in seen])
     crops[::2] = np.clip(crops[::2] + rng.normal(0, 40, crops[::2].shape), 0, 255)
     weights = np.ones((40, 2), np.float32)
-    looks = Looks(np.stack([each.thumbnail for each in seen]), crops, severities, weights)
+    changes = np.zeros((40, 1, GRID, GRID), np.float16)
+    changes[::2] = 30
+    looks = Looks(np.stack([each.thumbnail for each in seen]), crops, severities, weights, changes)
     torch.manual_seed(0)
-    network, directions, losses = fit(looks, Course(epochs=12))
+    network, losses = fit(looks, Course(epochs=12))
     assert losses[-1] < losses[0] / 4
     with torch.no_grad():
         embeddings = network(torch.from_numpy(looks.thumbnails), torch.from_numpy(looks.crops)).numpy()
-    cosines = embeddings @ directions.numpy().T
-    assert (cosines.argmax(axis=1) == np.arange(40) % 2).all()
+    assert (embeddings[:, :2].argmax(axis=1) == np.arange(40) % 2).all()
 
 
 def test_onnx_runtime_computes_what_torch_does() -> None:
     torch.manual_seed(0)
-    network = RouterNetwork()
+    network = RouterNetwork(3)
+    network.whole[0].fit(torch.from_numpy(waves(2, THUMBNAIL, THUMBNAIL)[None]))
+    network.place[0].fit(torch.from_numpy(look(waves(3)).crops))
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.2)
@@ -154,6 +166,19 @@ def test_onnx_runtime_computes_what_torch_does() -> None:
     assert np.linalg.norm(embedding) == pytest.approx(1, abs=1e-5)
 
 
+def test_whitened_patches_do_not_go_together() -> None:
+    """What is faint beside the brightness is as large as it; only what is below the rounding of codes stays small."""
+    pictures = torch.from_numpy(np.stack([waves(number, 96, 96) for number in range(4)]))
+    whitening = Whitening()
+    whitening.fit(pictures)
+    numbers = whitening(pictures).flatten(2).transpose(1, 2).flatten(0, 1).numpy()
+    together = np.cov(numbers.T)
+    assert numbers.mean(axis=0) == pytest.approx(np.zeros(NUMBERS), abs=1e-3)
+    assert np.abs(together - np.diag(np.diag(together))).max() < 1e-2
+    assert together.diagonal().max() == pytest.approx(1, abs=1e-2)
+    assert together.diagonal().min() > 0.2  # a grain of three codes
+
+
 def test_a_prototype_is_made_of_examples(training_run: Path, photos: Path, colour_router: Path, tmp_path: Path) -> None:
     adapter = tmp_path / "mist"
     shutil.copytree(training_run / "haze", adapter)
@@ -162,7 +187,7 @@ def test_a_prototype_is_made_of_examples(training_run: Path, photos: Path, colou
     mean = np.mean([embed(look(read_photo(photo))) for photo in find_photos(photos)], axis=0)
     found = safetensors.numpy.load_file(adapter / "prototype.safetensors")["prototype"]
     differing = mean - mean.mean()  # from grey, which is clean to this router
-    np.testing.assert_allclose(found, differing / np.linalg.norm(differing), atol=1e-5)
+    np.testing.assert_allclose(found, differing / np.linalg.norm(differing), atol=5e-5)
 
 
 def test_a_trained_adapter_gets_its_prototype(
@@ -192,7 +217,7 @@ def test_a_routers_run_is_published_by_itself(run: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        (["--pictures", "0"], "--pictures must be at least 1"),
+        (["--scenes", "0"], "--scenes must be at least 1"),
         (["--epochs", "0"], "--epochs must be at least 1"),
         (["--lr", "0"], "--lr must be a number above 0"),
         (["--degradations", "fog"], "no such degradation: fog"),

@@ -126,9 +126,7 @@ def _router(options: argparse.Namespace, command: Sequence[str]) -> None:
     check_router(options, options.degradations)
     plan = Plan(find_photos(options.photos), names, _exclusions(options.exclude), options.seed)
     course = Course(options.epochs, options.lr)
-    train_router(
-        plan, options.pictures, course, options.out, init=options.init, workers=options.workers, command=command
-    )
+    train_router(plan, options.scenes, course, options.out, workers=options.workers, command=command)
     print(options.out)
 
 

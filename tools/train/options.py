@@ -75,8 +75,7 @@ def _add_router(command: argparse.ArgumentParser) -> None:
     _add_source(command)
     add = command.add_argument
     add("--degradations", type=_names, default=list(DEGRADATIONS), metavar="A,B", help="default: all")
-    add("--init", type=Path, metavar="RUN", help="take the part that looks at places from this run, and leave it so")
-    add("--pictures", type=int, default=12000, help="photos to degrade and look at (default: %(default)s)")
+    add("--scenes", type=int, default=3000, help="parts of photos, each seen four times (default: %(default)s)")
     add("--epochs", type=int, default=Course.epochs, help="times to go over them (default: %(default)s)")
     add("--lr", type=float, default=Course.lr, help="peak learning rate (default: %(default)s)")
 
@@ -186,7 +185,7 @@ def check_router(options: argparse.Namespace, names: Sequence[str]) -> None:
         UsageError: an unknown degradation, or a number out of its range.
     """
     _check_names(names)
-    _check_least(options, {"pictures": 1, "epochs": 1, "seed": 0, "workers": 0})
+    _check_least(options, {"scenes": 1, "epochs": 1, "seed": 0, "workers": 0})
     if not 0 < options.lr < math.inf:
         raise UsageError("--lr must be a number above 0")
 
