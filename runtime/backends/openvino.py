@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from uir.runtime.backends import Frames, Shapes
+from uir.runtime.backends.openvino_template import Template
 from uir.runtime.errors import BackendError, MissingBackendError
 
 
@@ -56,7 +57,7 @@ class OpenVinoBackend:
         # The type that it takes by itself: versions have listed BF16 among its capabilities where that is simulated.
         self.precision = "bf16" if own == openvino.Type.bf16 and not exact else "f32"
         self.at_once = 2 if throughput else 1
-        self._template: Any = None
+        self._template = Template()
         self._options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": self.precision, "PERFORMANCE_HINT": "LATENCY"}
         if throughput:
             self._options |= {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": self.at_once}
@@ -81,20 +82,16 @@ class OpenVinoBackend:
             import onnx  # takes longer to import than an engine to load
 
             from uir.runtime.backends.openvino_graph import arrange
-            from uir.runtime.backends.openvino_template import Template
 
             arranged = onnx.load_from_string(model)
             arrange(arranged)
-            if self._template is None:
-                self._template = Template()
             size = shapes.usual[1:] if shapes is not None and shapes.static else None
-            built: bytes = self._template.build(arranged, str(size), lambda: self._compiled(arranged, size))
+            return self._template.build(arranged, str(size), lambda: self._compile(arranged, size))
         except Exception as error:  # as above
             raise BackendError(f"OpenVINO {self._version} cannot compile the model: {error}") from error
-        return built
 
-    def _compiled(self, arranged: Any, size: tuple[int, int] | None) -> bytes:
-        """An arranged model, compiled for frames of this height and width, or of any."""
+    def _compile(self, arranged: Any, size: tuple[int, int] | None) -> bytes:
+        """Compile an arranged model for frames of this height and width, or of any, and export it."""
         network = self._core.read_model(arranged.SerializeToString())
         if size is not None:
             channels = network.input(0).partial_shape[1].get_length()

@@ -3,8 +3,8 @@
 What OpenVINO compiles it can export, and most of the time that a composition's engine takes goes into compiling what
 all compositions have in common. In an exported float network the weights stand as they were given, so those of another
 composition can take their places. The format is not documented, so nothing is assumed of it: a template is used only
-where each weight was found just once in what was exported, and where filling it gave what OpenVINO itself exported for
-a second composition.
+where all weights were found in what was exported, and where filling it gave what OpenVINO itself exported for a second
+composition.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-import onnx
+if TYPE_CHECKING:
+    import onnx  # takes longer to import than an engine to load
 
 SMALL = 64
 """Bytes: a constant up to this size, such as a scale, is part of what compositions have in common."""
@@ -70,7 +72,7 @@ class Template:
 
 def _kind(model: onnx.ModelProto, options: str) -> bytes:
     """A digest of all that must be alike for a template to fit: everything but the values of the weights."""
-    rest = onnx.ModelProto()
+    rest = type(model)()
     rest.CopyFrom(model)
     for tensor in rest.graph.initializer:
         if len(tensor.raw_data) > SMALL:

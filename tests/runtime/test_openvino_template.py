@@ -27,8 +27,8 @@ def test_all_engines_of_one_backend_are_as_if_each_had_been_compiled(
     pytest.importorskip("openvino")
     package, frames = Package(shared_package), np.random.default_rng(0).integers(0, 256, (1, 48, 64, 3), np.uint8)
     compiled: list[object] = []
-    compile_ = OpenVinoBackend._compiled
-    monkeypatch.setattr(OpenVinoBackend, "_compiled", lambda *a: compiled.append(a) or compile_(*a))
+    compile_ = OpenVinoBackend._compile
+    monkeypatch.setattr(OpenVinoBackend, "_compile", lambda *a: compiled.append(a) or compile_(*a))
     one = open_backend("openvino")
     seen = set()
     for count, mix in enumerate(MIXES, 1):
