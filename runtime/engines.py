@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -93,6 +95,8 @@ class EngineCache:
         future: Future[Engine] = Future()
 
         def work() -> None:
+            if sys.platform == "linux":  # where threads have priorities of their own: the stream's go first
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)
             try:
                 with self._one:  # a second build would take the memory and the cores that the stream needs
                     engine = self._obtain(recipe, partial(self._make, run=True), wait=True)
