@@ -45,7 +45,7 @@ CLEAN_ODDS = 3.0
 "Adjusting the Outputs of a Classifier to New a Priori Probabilities", Neural Computation 2002): to restore what needs
 nothing does more harm than to leave what is hardly to be seen."""
 
-SETTINGS = RouterSettings(threshold=0.25, top_k=3, norm="sum", temperature=0.25, lattice=4)
+SETTINGS = RouterSettings(threshold=0.35, top_k=3, norm="sum", temperature=0.25, lattice=4)
 """What a package is given. The adapters were trained to be mixed by weights that sum to one, mostly within 1/4 and 3/4
 for two, up to three at once: similarities between the threshold and one, divided by their sum, stay there. Quarters
 instead of sixteenths cost 0.03 dB on training photos."""
