@@ -94,7 +94,7 @@ def _proven(first: _First, weights: dict[str, bytes], exported: bytes) -> dict[s
             return None
         end = offsets[name] + len(values)
     spans = sorted((offset, offset + len(first.weights[name])) for name, offset in offsets.items())
-    if any(end > begin for (_, end), (begin, _) in pairwise(spans)):  # alike ones, of which one was kept
+    if any(one[1] > next_[0] for one, next_ in pairwise(spans)):  # alike ones, of which one was kept
         return None
     begin, end = spans[0][0], spans[-1][1]
     filled = _filled(first.exported, offsets, weights)

@@ -94,6 +94,7 @@ def _first(right: Sequence[bool]) -> int | None:
 
 
 def following_table(followed: Sequence[Followed]) -> Table:
+    """A row for each segment."""
     columns = [
         "segment",
         "from s",
@@ -125,6 +126,7 @@ def following_table(followed: Sequence[Followed]) -> Table:
 def quality_table(
     found: Mapping[str, Sequence[float]], whole: Mapping[str, float], segments: Sequence[Segment]
 ) -> Table:
+    """PSNR by composition: in each segment, and in all."""
     rows = [[name, *(f"{each:.2f}" for each in (*by, whole[name]))] for name, by in found.items()]
     return Table("PSNR, dB", ["composition", *map(str, segments), "all"], rows)
 
@@ -132,6 +134,12 @@ def quality_table(
 def notes_on(
     followed: Sequence[Followed], whole: Mapping[str, float], rate: float, left_out: Sequence[Segment]
 ) -> list[str]:
+    """The gain, what was late or restless, and the longest stall, in words.
+
+    Args:
+        whole: PSNR over all segments, by composition, the follower's among them.
+        left_out: segments that the router knows no adapters for.
+    """
     fixed = {name: value for name, value in whole.items() if name != FOLLOWER}
     best = max(fixed, key=lambda name: fixed[name])
     gain = whole[FOLLOWER] - fixed[best]
