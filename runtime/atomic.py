@@ -70,7 +70,7 @@ def _concerns(error: OSError, temporary: Path) -> bool:
 def _sync(path: Path) -> None:
     """Flush a file, or each file of a folder, to the disk, so that a power cut after the rename finds it whole."""
     for file in [path] if path.is_file() else [entry for entry in path.rglob("*") if entry.is_file()]:
-        with file.open("rb") as stream:
+        with file.open("r+b") as stream:  # Windows flushes no file that is open for reading
             os.fsync(stream.fileno())
 
 
