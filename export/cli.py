@@ -180,7 +180,7 @@ def _report(options: argparse.Namespace, manifest: Manifest, built: list[dict[st
 
 def _build(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Build the engines of the package's compositions, and say what was built."""
-    restorer = Restorer(options.output, throughput=True)  # as uir-run has it for videos
+    restorer = Restorer(options.output)
     return build_engines(restorer, restorer.package.listed, options.build or None)
 
 

@@ -19,9 +19,10 @@ from safetensors import SafetensorError, safe_open
 from uir.export.package_writer import ExportRouter
 from uir.export.tensors import read_tensors
 from uir.export.zoo import zoo_adapters
+from uir.runtime.decision import CLEAN_NAME
 from uir.runtime.errors import AdapterError, BaseModelError, MissingFileError
 from uir.runtime.package import RouterSettings
-from uir.runtime.router import CLEAN, Embedder
+from uir.runtime.router import Embedder
 
 MODEL, SETTINGS, PROTOTYPES = "router.onnx", "router.json", "prototypes.safetensors"
 """The files of a router's folder."""
@@ -61,7 +62,7 @@ def load_router(folder: Path) -> ExportRouter:
     if (
         _router_of(folder / PROTOTYPES) != router.digest
         or sizes != {(dimensions,)}
-        or not {CLEAN, MEAN_OF_CLEAN} <= set(prototypes)
+        or not {CLEAN_NAME, MEAN_OF_CLEAN} <= set(prototypes)
     ):
         raise BaseModelError(f"{folder / PROTOTYPES}: not the prototypes of {MODEL} beside it; make the router again")
     return router
@@ -98,8 +99,8 @@ def choose_prototypes(router: ExportRouter, sources: Mapping[str, Path]) -> tupl
     without: dict[str, str] = {}
     for name, folder in sources.items():
         own = folder / PROTOTYPE
-        if name == CLEAN:  # which is what undegraded pictures are called
-            without[name] = f"is called {CLEAN}"
+        if name == CLEAN_NAME:  # which is what undegraded pictures are called
+            without[name] = f"is called {CLEAN_NAME}"
         elif own.is_file() and _router_of(own) == router.digest:
             found[name] = _prototype(own, router)
         elif (published := shipped.get(folder.resolve(), "")) in router.prototypes:
@@ -108,13 +109,13 @@ def choose_prototypes(router: ExportRouter, sources: Mapping[str, Path]) -> tupl
             without[name] = "has a prototype for another router" if own.is_file() else "has no prototype"
     if not found:
         return None, without
-    found[CLEAN] = router.prototypes[CLEAN]
+    found[CLEAN_NAME] = router.prototypes[CLEAN_NAME]
     return ExportRouter(router.model, router.settings, found), without
 
 
 def _prototype(file: Path, router: ExportRouter) -> NDArray[np.float32]:
     prototype = read_tensors(file).get("prototype")
-    if prototype is None or prototype.shape != router.prototypes[CLEAN].shape:
+    if prototype is None or prototype.shape != router.prototypes[CLEAN_NAME].shape:
         raise AdapterError(f"{file}: holds no prototype of this router; make it again, or remove it")
     return prototype
 

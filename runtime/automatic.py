@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from uir.runtime.follow import Follower, FollowOptions, Moment, shown
+from uir.runtime.follow import Follower, FollowOptions, Moment
 from uir.runtime.pipeline import Work
 from uir.runtime.restorer import Restorer
 from uir.runtime.router import Router
@@ -49,7 +49,7 @@ class Automatic:
 
     def decisions(self) -> list[tuple[float, str]]:
         """What was decided along the last file: when, in seconds, and what."""
-        return [(seconds, shown(composition)) for seconds, composition in self._traces[-1].changes]
+        return [(seconds, decision.key) for seconds, decision in self._traces[-1].changes]
 
     def write(self, path: Path, *, overwrite: bool) -> None:
         """Write what was seen and done in all files so far, as JSON.

@@ -10,6 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from uir.runtime.arguments import FrameSize
 from uir.runtime.composition import Composition
 from uir.runtime.disk_cache import DiskCache, Entry, default_budget, default_folder
 from uir.runtime.restorer import Restorer
@@ -60,15 +61,14 @@ def build_engines(
     Raises:
         BackendError: an engine cannot be built.
     """
-    if size is not None:
-        restorer.expect(*size)
+    frame_size: FrameSize = size or "any"
     built = []
     for composition in tqdm(list(compositions), unit="engine", delay=2, disable=None):
         began = time.perf_counter()
-        restorer.prepare(composition).result()
+        restorer.prepare(composition, frame_size).result()
         seconds, precision = round(time.perf_counter() - began, 3), restorer.precision_of(composition)
         built.append({"composition": composition.key, "precision": precision, "seconds": seconds})
-    instant = restorer.prepare_instant()
+    instant = restorer.prepare_instant(frame_size)
     if instant is not None:
         instant.result()
     return built

@@ -21,20 +21,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from uir.runtime.arguments import is_count, is_number
 from uir.runtime.backends import Engine
-from uir.runtime.composition import Composition
 from uir.runtime.cuts import CutDetector
-from uir.runtime.errors import BackendError, FrameError
+from uir.runtime.decision import CLEAN, CLEAN_NAME, Decision
+from uir.runtime.errors import BackendError, FrameError, UsageError
 from uir.runtime.framing import check_frame
 from uir.runtime.package import Precision
 from uir.runtime.pipeline import Work
 from uir.runtime.restorer import Restorer
-from uir.runtime.router import CLEAN as CLEAN_NAME
 
 log = logging.getLogger(__name__)
 
 Frame = NDArray[np.uint8]
-CLEAN = Composition()
 USUALLY, LONGEST = 3, 0.1
 """Frames, and seconds, from one look to the next where nothing is said: what comes first."""
 LONGEST_WAIT = 0.2
@@ -46,7 +45,7 @@ class Sight(Protocol):
 
     def look(self, frame: Frame) -> dict[str, float]: ...
 
-    def weigh(self, similarities: Mapping[str, float]) -> Composition: ...
+    def weigh(self, similarities: Mapping[str, float]) -> Decision: ...
 
 
 @dataclass(frozen=True)
@@ -59,6 +58,9 @@ class FollowOptions:
         margin: how much less similar a look must be to what was decided, and more to what was not, to disagree.
         band: how much a weight must differ, in all these looks, where the adapters are the same.
         fade: seconds in which a change blends over; frames cost twice as much meanwhile.
+
+    Raises:
+        UsageError: one of them is no such number.
     """
 
     every: int | None = None
@@ -66,6 +68,16 @@ class FollowOptions:
     margin: float = 0.05
     band: float = 0.25
     fade: float = 0.0
+
+    def __post_init__(self) -> None:
+        counts = {"confirm": self.confirm} | ({} if self.every is None else {"every": self.every})
+        for name, value in counts.items():
+            if not is_count(value):
+                raise UsageError(f"{name}: a whole number of frames, 1 or more; {value!r} was given")
+        for name in ("margin", "band", "fade"):
+            value = getattr(self, name)
+            if not (is_number(value) and value >= 0):
+                raise UsageError(f"{name}: a finite number, 0 or more; {value!r} was given")
 
 
 @dataclass(frozen=True)
@@ -76,16 +88,16 @@ class Moment:
         seconds: the frame's time.
         similarities: what this frame's look gave, None where it was not looked at.
         cut: a scene began with it.
-        wanted: the composition decided on.
-        served: the composition that restored it; empty for a frame that passed through untouched.
+        wanted: the decision.
+        served: what was done, which is another where the wanted engine is not there yet.
         precision: of the engine; None where none ran.
     """
 
     seconds: float
     similarities: dict[str, float] | None
     cut: bool
-    wanted: Composition
-    served: Composition
+    wanted: Decision
+    served: Decision
     precision: Precision | None
 
 
@@ -108,6 +120,9 @@ class Follower:
 
     Attributes:
         seconds_looking: how long looking and deciding have taken.
+
+    Raises:
+        UsageError: an argument is none of these.
     """
 
     def __init__(
@@ -119,6 +134,12 @@ class Follower:
         *,
         still: bool = False,
     ) -> None:
+        if not isinstance(restorer, Restorer):
+            raise UsageError(f"a Follower takes a Restorer first, and this is {type(restorer).__name__}")
+        if not (callable(getattr(router, "look", None)) and callable(getattr(router, "weigh", None))):
+            raise UsageError(f"a Follower takes a Router second, and this is {type(router).__name__}")
+        if not isinstance(options, FollowOptions):
+            raise UsageError(f"a Follower's options are FollowOptions, and these are {type(options).__name__}")
         self._restorer, self._router, self._options, self._told = restorer, router, options, told
         self._still = still
         self._cuts = CutDetector()
@@ -129,10 +150,10 @@ class Follower:
         self._looked: tuple[int, float] | None = None  # the number and the time of the frame last looked at
         self._looks: deque[dict[str, float]] = deque(maxlen=options.confirm)
         self._wanted = self._served = CLEAN
-        self._used: list[Composition] = []
-        self._coming: tuple[Composition, Future[Engine]] | None = None
-        self._faded: tuple[Composition, float] | None = None  # what is blended from, and since when
-        self._given_up: set[Composition] = set()
+        self._used: list[Decision] = []
+        self._coming: tuple[Decision, Future[Engine]] | None = None
+        self._faded: tuple[Decision, float] | None = None  # what is blended from, and since when
+        self._given_up: set[Decision] = set()
 
     def __call__(self, frame: Frame, seconds: float) -> Frame:
         """Restore the next frame.
@@ -146,6 +167,7 @@ class Follower:
 
         Raises:
             FrameError: it is no such frame.
+            UsageError: the time is no finite number.
             BackendError: the engine fails.
         """
         return self.decide(frame, seconds).run()
@@ -159,6 +181,8 @@ class Follower:
         check_frame(frame)
         if frame.ndim != 3:
             raise FrameError("a stream gives one frame at a time, H x W x 3 RGB; this is a batch")
+        if not is_number(seconds):
+            raise UsageError(f"a frame's time is a finite number of seconds, and this is {seconds!r}")
         cut = self._cuts(frame)
         similarities = None
         if cut or self._is_time(seconds):
@@ -181,7 +205,7 @@ class Follower:
     @property
     def label(self) -> str:
         """What the last frame was restored with, for people."""
-        return shown(self._served)
+        return self._served.key
 
     def _is_time(self, seconds: float) -> bool:
         """Whether to look at this frame."""
@@ -205,7 +229,7 @@ class Follower:
 
     def _disagrees(self, look: dict[str, float]) -> bool:
         """Whether a look asks for something else, even with a margin in favour of what is wanted."""
-        kept = _names(self._wanted) or [CLEAN_NAME]
+        kept = self._wanted.weights or (CLEAN_NAME,)
         margin = self._options.margin
         leaning = {name: value + (margin if name in kept else -margin) for name, value in look.items()}
         return _other(self._router.weigh(leaning), self._wanted, self._options.band)
@@ -243,20 +267,20 @@ class Follower:
         wait([coming], max(0.0, min(seconds - self._time, LONGEST_WAIT) - self._took - self._restoring))
         self._waited = time.perf_counter() - began
 
-    def _nearest(self) -> Composition:
-        """Of what is ready, and of what serves now, the composition nearest to the wanted one."""
+    def _nearest(self) -> Decision:
+        """Of what is ready, and of what serves now, the decision nearest to the wanted one."""
         there = [self._served, *(each for each in self._used if self._restorer.ready(each))]
         return min(there, key=lambda each: _distance(each, self._wanted))
 
-    def _switch(self, composition: Composition, seconds: float, *, fade: bool) -> None:
-        if composition == self._served:
+    def _switch(self, decision: Decision, seconds: float, *, fade: bool) -> None:
+        if decision == self._served:
             return
-        if composition != CLEAN:
-            self._restorer.compose(composition)
-            if composition not in self._used:
-                self._used.append(composition)
+        if decision != CLEAN:
+            self._restorer.compose(decision)
+            if decision not in self._used:
+                self._used.append(decision)
         self._faded = (self._served, seconds) if fade and self._options.fade else None
-        self._served = composition
+        self._served = decision
 
     def _restoration(self, frame: Frame, seconds: float) -> Callable[[], Frame]:
         """What restores a frame by what is decided now, whatever is decided until it runs."""
@@ -279,27 +303,18 @@ class Follower:
 
         return restore
 
-    def _with(self, composition: Composition, frame: Frame) -> Frame:
-        return frame if composition == CLEAN else self._restorer(frame, composition)
+    def _with(self, decision: Decision, frame: Frame) -> Frame:
+        return frame if decision == CLEAN else self._restorer(frame, decision)
 
 
-def shown(composition: Composition) -> str:
-    """A decision's name: a composition's key, or `clean` for frames that pass through."""
-    return "clean" if composition == CLEAN else composition.key
-
-
-def _names(composition: Composition) -> list[str]:
-    return [name for name, _ in composition.items]
-
-
-def _other(one: Composition, another: Composition, band: float) -> bool:
-    """Whether two compositions have other adapters, or weights that differ by more than the band."""
-    if _names(one) != _names(another):
+def _other(one: Decision, another: Decision, band: float) -> bool:
+    """Whether two decisions have other adapters, or weights that differ by more than the band."""
+    if one.weights.keys() != another.weights.keys():
         return True
-    return any(abs(a - b) > band for (_, a), (_, b) in zip(one.items, another.items, strict=True))
+    return any(abs(weight - another.weights[name]) > band for name, weight in one.weights.items())
 
 
-def _distance(one: Composition, another: Composition) -> float:
+def _distance(one: Decision, another: Decision) -> float:
     """The sum of the weights' differences."""
-    first, second = dict(one.items), dict(another.items)
+    first, second = one.weights, another.weights
     return sum(abs(first.get(name, 0) - second.get(name, 0)) for name in first.keys() | second.keys())

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from uir.runtime.backends import Shapes
+from uir.runtime.backends import Backend, Shapes
 from uir.runtime.errors import FrameError
 from uir.runtime.package import FrameContract
 from uir.runtime.tiles import Grid, plan
@@ -31,6 +31,14 @@ class Framing:
     contract: FrameContract
     max_pixels: int
     static: bool
+
+    @classmethod
+    def within(cls, memory: int, contract: FrameContract, backend: Backend) -> Framing:
+        """The sizes for which a backend's activations take so many bytes at most.
+
+        They are the same however many frames are computed at once: engines and tiles shall not depend on that.
+        """
+        return cls(contract, int(memory / contract.bytes_per_pixel / backend.most_at_once), backend.static)
 
     def grid(self, height: int, width: int, *, alone: bool) -> Grid:
         """How a frame is cut into windows; in one where it fits.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+import threading
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from uir.runtime.arguments import Composable, FrameSize, as_composition, as_frame_size, is_number
 from uir.runtime.backends import Engine
 from uir.runtime.backends.devices import open_backend
 from uir.runtime.composition import Composition
+from uir.runtime.decision import CLEAN
 from uir.runtime.errors import UsageError
 from uir.runtime.framing import Framing, check_frame, crop, pad
 from uir.runtime.package import PRECISIONS, Package, Precision
@@ -48,49 +50,59 @@ class Restorer:
 
     Args:
         package: the package's folder, or an opened `Package`.
-        composition: `"rain"`, `"haze=0.4,rain=0.6"`, a mapping of weights or a `Composition`; None is the package's
-            default.
+        composition: what to restore with; None is the package's default.
         device: one of `uir.runtime.backends.devices.DEVICES`; None is `$UIR_DEVICE`, or else `"auto"`.
         precision: `"fp32"`, `"fp16"` or `"int8"`; None is the fastest that the device runs and that passed its gate.
         memory_limit: bytes that the network's activations may take; larger frames are restored in tiles.
         throughput: as many frames a second as can be, each of which may take longer, for files. They are to be given by
             `at_once` threads.
+        frame_size: of the frames to come; None takes it from the first. Where engines are built for one size, which
+            `uir-run --engines build` does ahead of time, the engine is then made here and not at the first frame.
 
     Raises:
         MissingFileError: there is no such package.
         PackageError: the package is damaged or of a newer schema.
-        UsageError: an unknown adapter, a malformed composition or an unknown device.
+        UsageError: an unknown adapter, a malformed composition, an unknown device, or any other argument that makes no
+            sense.
         BackendError: the device cannot be used on this machine, or the engine cannot be built.
     """
 
     def __init__(
         self,
         package: str | Path | Package,
-        composition: str | Mapping[str, float] | Composition | None = None,
+        composition: Composable | None = None,
         *,
         device: str | None = None,
         precision: Precision | None = None,
         memory_limit: int = DEFAULT_MEMORY_LIMIT,
         throughput: bool = False,
+        frame_size: FrameSize | None = None,
     ) -> None:
-        self.package = package if isinstance(package, Package) else Package(package)
-        if precision not in (None, *PRECISIONS):
+        if not isinstance(package, (str, os.PathLike, Package)):
+            raise UsageError(f"a Restorer takes a package or its folder first, and this is {type(package).__name__}")
+        if precision is not None and (not isinstance(precision, str) or precision not in PRECISIONS):
             raise UsageError(f"{precision}: no such precision; there are {', '.join(PRECISIONS)}")
+        if not is_number(memory_limit) or memory_limit <= 0:
+            raise UsageError(
+                f"memory_limit: a number of bytes above 0, such as 512 * 2**20; {memory_limit!r} was given"
+            )
+        frame_size = None if frame_size is None else as_frame_size(frame_size)
+        self.package = package if isinstance(package, Package) else Package(package)
         chosen = device or os.environ.get("UIR_DEVICE") or "auto"
         self._backend = open_backend(chosen, exact=precision == "fp32", throughput=throughput)
-        contract = self.package.manifest.frame
-        pixels = int(memory_limit / contract.bytes_per_pixel / self._backend.at_once)
-        self._framing = Framing(contract, pixels, self._backend.static)
+        self._framing = Framing.within(memory_limit, self.package.manifest.frame, self._backend)
         self._source = EngineSource(self.package, self._backend, self._framing, precision)
         self._size: Size = None
+        self._settled = not self._backend.static or frame_size == "any"
+        """Whether it is known what size of frames engines are for."""
+        self._settling = threading.Lock()
         self._mixed = False
         self._warned = False
-        first = _composition(self.package.manifest.default if composition is None else composition)
-        if self._backend.static:  # for frames whose size is told later, or seen
-            self.package.identity(first)
-            self._active = _Active(first, self._source.precision(first), {})
-        else:
-            self._active = self._activate(first)
+        first = as_composition(self.package.manifest.default if composition is None else composition)
+        self._active = _Active(first, self._source.precision(first), {})
+        if isinstance(frame_size, tuple):
+            self.expect(*frame_size)
+        self._active = self._activate(first)
 
     @property
     def composition(self) -> Composition:
@@ -128,49 +140,57 @@ class Restorer:
         """The backend, its version and its device, in a few words."""
         return self._backend.describe()
 
-    def compose(self, composition: str | Mapping[str, float] | Composition) -> Composition:
+    def compose(self, composition: Composable) -> Composition:
         """Switch to another composition, from the next frame on.
 
         One that was used before is switched to at once; a new one is merged and compiled first (tens of milliseconds).
+        Where engines are for one size of frames, and that is not known yet, the first frame makes it.
 
         Returns:
             The composition in canonical form.
 
         Raises:
-            UsageError: an unknown adapter, or a malformed composition. The restorer keeps the composition that it had.
+            UsageError: an unknown adapter, a malformed composition, or the decision to leave a picture alone, which is
+                none: give it with the frame. The restorer keeps the composition that it had.
         """
-        wanted = _composition(composition)
+        wanted = as_composition(composition)
         self._active = self._activate(wanted)
         return wanted
 
-    def prepare(self, composition: str | Mapping[str, float] | Composition) -> Future[Engine]:
+    def prepare(self, composition: Composable, frame_size: FrameSize | None = None) -> Future[Engine]:
         """Make a composition's engine in the background, so that `compose` need not wait for it.
 
-        Raises:
-            UsageError: an unknown adapter, or a malformed composition.
-        """
-        return self._source.prepare(_composition(composition), self._size)
+        Args:
+            frame_size: of the frames that it is for; None for those that are expected or have come.
 
-    def prepare_instant(self) -> Future[Engine] | None:
+        Raises:
+            UsageError: an unknown adapter, a malformed composition, or no size is given and none is known.
+        """
+        return self._source.prepare(as_composition(composition), self._sized(frame_size))
+
+    def prepare_instant(self, frame_size: FrameSize | None = None) -> Future[Engine] | None:
         """Make in the background what serves any composition at once while its own engine is built.
 
         None where the device builds engines in no time.
-        """
-        return self._source.prepare_instant(self.composition, self._size)
 
-    def ready(self, composition: str | Mapping[str, float] | Composition) -> bool:
-        """Whether `compose` would switch to a composition at once.
+        Raises:
+            UsageError: no size is given and none is known.
+        """
+        return self._source.prepare_instant(self.composition, self._sized(frame_size))
+
+    def ready(self, composition: Composable) -> bool:
+        """Whether frames of the expected size would be restored with a composition at once.
 
         Raises:
             UsageError: an unknown adapter, or a malformed composition.
         """
-        return self._source.ready(_composition(composition), self._size)
+        return self._source.ready(as_composition(composition), self._size)
 
     def expect(self, height: int, width: int, *, still: bool = False) -> None:
-        """Say that frames of this size are coming, pixels: engines that are prepared are made ready for them.
+        """Say that a stream of frames of this size begins, pixels; without it, the first frame of all says so.
 
         A backend that gains by it gets an engine for them alone, made with the first of them. Frames of other sizes are
-        still restored.
+        still restored, by the engine for all sizes.
 
         Args:
             still: it is but one frame. Pictures of many sizes shall not have an engine built for each: once there are
@@ -178,31 +198,37 @@ class Restorer:
         """
         self._mixed |= still and self._size not in (None, (height, width))
         alone = self._backend.static and not (still and self._mixed)
-        self._source.expect(height, width, alone=alone)
+        self._source.expect(height, width)
         size = (height, width) if alone else None
         if self._size != size:
             self._size = size
             self._active = replace(self._active, engines={})
+        self._settled = True  # last: other threads' frames go on from here
 
-    def __call__(self, frame: NDArray[np.uint8], composition: Composition | None = None) -> NDArray[np.uint8]:
+    def __call__(self, frame: NDArray[np.uint8], composition: Composable | None = None) -> NDArray[np.uint8]:
         """Restore one frame, H x W x 3 uint8 RGB, or a batch of them, N x H x W x 3; any size.
 
         Args:
-            composition: for this call alone; None is the one that was switched to.
+            composition: for this call alone; None is the one that was switched to. A router's decision may be to leave
+                the frame as it is.
 
         Returns:
             A new array of the same shape.
 
         Raises:
             FrameError: the array is of another type or shape, or empty.
-            UsageError: an unknown adapter.
+            UsageError: an unknown adapter, or a malformed composition.
             BackendError: the engine fails.
         """
         check_frame(frame)
+        if composition == CLEAN:
+            return frame.copy()
         frames = frame if frame.ndim == 4 else frame[None]
+        if not self._settled:
+            self._settle(*frames.shape[1:3])
         active = self._active
-        if composition is not None and composition != active.composition:
-            active = _Active(composition, self._source.precision(composition), {})
+        if composition is not None and (asked := as_composition(composition)) != active.composition:
+            active = _Active(asked, self._source.precision(asked), {})
         engine, size = self._engine(active, frames.shape[1:3])
         restored = self._restore(frames, engine, size)
         return restored if frame.ndim == 4 else restored[0]
@@ -235,16 +261,25 @@ class Restorer:
             result[i] = tiled[:height, :width]
         return result
 
+    def _settle(self, height: int, width: int) -> None:
+        """The first frame says what size all are, unless another thread's was quicker."""
+        with self._settling:
+            if not self._settled:
+                self.expect(height, width)
+
+    def _sized(self, frame_size: FrameSize | None) -> Size:
+        """The size that an engine is to be made for."""
+        if frame_size is None:
+            if not self._settled:
+                raise UsageError(
+                    f"{self.describe()} builds engines for one size of frames, and none is known yet; give frame_size, "
+                    "or the first frame"
+                )
+            return self._size
+        size = as_frame_size(frame_size)
+        return size if self._backend.static and isinstance(size, tuple) else None
+
     def _activate(self, composition: Composition) -> _Active:
-        engine = self._source.get(composition, self._size)
-        return _Active(composition, self._source.precision(composition), {self._size: engine})
-
-
-def _composition(value: str | Mapping[str, float] | Composition) -> Composition:
-    if isinstance(value, Composition):
-        return value
-    if isinstance(value, str):
-        return Composition.parse(value)
-    if isinstance(value, Mapping):
-        return Composition.of(value)
-    raise UsageError(f"{value!r}: not a composition; write it as 'rain', 'rain=0.7,haze=0.3' or {{'rain': 0.7}}")
+        self.package.identity(composition)  # refuses adapters that are not there
+        engines = {self._size: self._source.get(composition, self._size)} if self._settled else {}
+        return _Active(composition, self._source.precision(composition), engines)

@@ -16,13 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uir.runtime.composition import DECIMALS, Composition
+from uir.runtime.decision import CLEAN, CLEAN_NAME, Decision
 from uir.runtime.errors import FrameError, PackageError, UsageError
 from uir.runtime.framing import check_frame
 from uir.runtime.looks import CROP, CROPS, THUMBNAIL, Look, look
 from uir.runtime.package import Package, RouterSettings
-
-CLEAN = "clean"
-"""What the similarity to a picture without any degradation is called."""
 
 INPUTS = {"thumbnails": [THUMBNAIL, THUMBNAIL, 3], "crops": [CROPS, CROP, CROP, 3]}
 """The inputs of a router's network, uint8, each behind the number of frames."""
@@ -66,7 +64,7 @@ class Embedder:
 
 
 class Router:
-    """Says which composition of a package's adapters a frame needs.
+    """Says which composition of a package's adapters a frame needs, if any.
 
     Example:
         >>> router = Router(Package("restore.uir"))
@@ -96,7 +94,7 @@ class Router:
             raise PackageError(f"{package.path / entry.file}: {error}; export the package again") from error
         found = package.tensors(entry.prototypes)
         wanted = (self._embed.dimensions,)
-        if CLEAN not in found or any(prototype.shape != wanted for prototype in found.values()):
+        if CLEAN_NAME not in found or any(prototype.shape != wanted for prototype in found.values()):
             raise PackageError(
                 f"{package.path / entry.prototypes}: not the prototypes of this router; export the package again"
             )
@@ -105,8 +103,8 @@ class Router:
                 f"{package.path}: weights in steps of 1/{entry.lattice} have more than {DECIMALS} decimals; export the "
                 "package again"
             )
-        self.adapters = sorted(set(found).intersection(package.manifest.adapters) - {CLEAN})
-        self._names = (*self.adapters, CLEAN)
+        self.adapters = sorted(set(found).intersection(package.manifest.adapters) - {CLEAN_NAME})
+        self._names = (*self.adapters, CLEAN_NAME)
         self._prototypes = np.stack([unit(found[name]) for name in self._names])
 
     def look(self, frame: NDArray[np.uint8]) -> dict[str, float]:
@@ -127,24 +125,25 @@ class Router:
         similarities = self._prototypes @ self._embed(look(frame))
         return dict(zip(self._names, similarities.tolist(), strict=True))
 
-    def weigh(self, similarities: Mapping[str, float]) -> Composition:
-        """The composition for these similarities: `norm_K(topK(.))`, on the lattice.
+    def weigh(self, similarities: Mapping[str, float]) -> Decision:
+        """The decision for these similarities: the composition `norm_K(topK(.))`, on the lattice.
 
-        It is empty where no adapter reaches the threshold, or none is more similar than the clean picture.
+        It is `CLEAN` where no adapter reaches the threshold, or none is more similar than the clean picture.
 
         Args:
             similarities: as `look` gives them, or means of several.
         """
         there = {name: similarities[name] for name in self.adapters if similarities[name] >= self.settings.threshold}
-        if not there or similarities[CLEAN] >= max(there.values()):
-            return Composition()
+        if not there or similarities[CLEAN_NAME] >= max(there.values()):
+            return CLEAN
         chosen = sorted(there, key=lambda name: (-there[name], name))[: self.settings.top_k]
         if self.settings.norm == "softmax":
             parts = [math.exp((there[name] - there[chosen[0]]) / self.settings.temperature) for name in chosen]
         else:
             parts = [there[name] for name in chosen]
         steps = on_lattice(parts, self.settings.lattice)
-        return Composition.of({name: step / self.settings.lattice for name, step in zip(chosen, steps, strict=True)})
+        weights = {name: step / self.settings.lattice for name, step in zip(chosen, steps, strict=True)}
+        return Decision(Composition.of(weights))
 
 
 def unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:

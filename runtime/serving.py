@@ -42,10 +42,9 @@ class EngineSource:
         self._told: set[Composition] = set()
         self._served: set[Composition] = set()
 
-    def expect(self, height: int, width: int, *, alone: bool) -> None:
-        """Say that frames of this size are coming, pixels, to engines of this size alone or of all."""
-        grid = self._framing.grid(height, width, alone=alone)
-        self._expected = 1, grid.height, grid.width
+    def expect(self, height: int, width: int) -> None:
+        """Say that frames of this size are coming, pixels, to the engines of all sizes."""
+        self._expected = self._window(height, width, alone=False)
 
     def precision(self, composition: Composition) -> Precision:
         """The asked precision if the composition has it, or the next exacter one; the fastest where none was asked."""
@@ -152,6 +151,7 @@ class EngineSource:
 
     def _recipe_of(self, composition: Composition, precision: Precision, size: Size, backend: Backend) -> Recipe:
         shapes = self._framing.shapes(size)
+        expected = self._expected if size is None else self._window(*size, alone=True)
         key = {
             **self._package.identity(composition, precision),
             "precision": precision,
@@ -163,9 +163,14 @@ class EngineSource:
             lambda: self._model(composition, precision),
             backend,
             shapes,
-            self._expected,
-            math.ceil(math.prod(self._expected or (0,)) * self._framing.contract.bytes_per_pixel),
+            expected,
+            math.ceil(math.prod(expected or (0,)) * self._framing.contract.bytes_per_pixel),
         )
+
+    def _window(self, height: int, width: int, *, alone: bool) -> Shape:
+        """What an engine is given of a frame of this size."""
+        grid = self._framing.grid(height, width, alone=alone)
+        return 1, grid.height, grid.width
 
     def _model(self, composition: Composition, precision: Precision) -> bytes:
         """The composition's model, merged and serialised."""

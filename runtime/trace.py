@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from uir.runtime.atomic import atomic_output
-from uir.runtime.composition import Composition
-from uir.runtime.follow import Moment, shown
+from uir.runtime.decision import Decision
+from uir.runtime.follow import Moment
 
 NAMED = 3  # similarities that are named where all would be too many
 
@@ -31,7 +31,7 @@ class Trace:
         self.source, self.engine = source, engine
         self._keep = keep
         self.moments: list[Moment] = []
-        self.changes: list[tuple[float, Composition]] = []
+        self.changes: list[tuple[float, Decision]] = []
 
     def add(self, moment: Moment) -> bool:
         """Take the next moment; whether the decision changed with it."""
@@ -49,8 +49,8 @@ class Trace:
                 "seconds": round(moment.seconds, 6),
                 "similarities": moment.similarities and {k: round(v, 4) for k, v in moment.similarities.items()},
                 "cut": moment.cut,
-                "wanted": shown(moment.wanted),
-                "served": shown(moment.served),
+                "wanted": moment.wanted.key,
+                "served": moment.served.key,
                 "precision": moment.precision,
             }
             for moment in self.moments
@@ -61,7 +61,7 @@ class Trace:
 def explain(moment: Moment) -> str:
     """What was seen, and what was decided: `haze 0.71, rain 0.40, clean 0.12 -> haze=0.5625,rain=0.4375`."""
     seen = sorted((moment.similarities or {}).items(), key=lambda pair: -pair[1])[:NAMED]
-    return f"{', '.join(f'{name} {value:.2f}' for name, value in seen)} -> {shown(moment.wanted)}"
+    return f"{', '.join(f'{name} {value:.2f}' for name, value in seen)} -> {moment.wanted.key}"
 
 
 def write_traces(path: Path, traces: Sequence[Trace], *, overwrite: bool) -> None:

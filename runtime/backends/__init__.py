@@ -76,6 +76,7 @@ class Backend(Protocol):
         static: it needs to be told the sizes of frames, and is fastest with one size alone.
         durable: building takes so long that the built bytes are worth a file on disk.
         at_once: how many frames an engine computes at once, of as many threads.
+        most_at_once: the same if it was opened for throughput. Engines are built alike for both.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Backend(Protocol):
     static: bool
     durable: bool
     at_once: int
+    most_at_once: int
 
     def identity(self) -> dict[str, str]:
         """All that makes this backend's engines differ from another's: versions, device, options, OS, architecture."""

@@ -67,7 +67,7 @@ class OnnxRuntimeBackend:
 
     static = False
     durable = False
-    at_once = 1
+    at_once = most_at_once = 1
 
     def __init__(self, provider: str = "cpu") -> None:
         self.name = provider

@@ -36,6 +36,7 @@ class OpenVinoBackend:
     name = "openvino"
     static = True  # engines for frames of all sizes take up to 1.5 times as long
     durable = True
+    most_at_once = 2
 
     def __init__(self, *, exact: bool = False, throughput: bool = False) -> None:
         try:
@@ -56,20 +57,19 @@ class OpenVinoBackend:
         self.preferred: tuple[str, ...] = ("int8", "fp32") if multiplies_bytes() else ("fp32", "int8")
         # The type that it takes by itself: versions have listed BF16 among its capabilities where that is simulated.
         self.precision = "bf16" if own == openvino.Type.bf16 and not exact else "f32"
-        self.at_once = 2 if throughput else 1
+        self.at_once = self.most_at_once if throughput else 1
         self._template = Template()
         self._options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": self.precision, "PERFORMANCE_HINT": "LATENCY"}
         if throughput:
             self._options |= {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": self.at_once}
 
     def identity(self) -> dict[str, str]:
-        """Version, processor, precision and how many frames it computes at once."""
+        """Version, processor and precision; how many frames are computed at once is chosen when an engine is loaded."""
         return {
             "backend": self.name,
             "openvino": self._version,
             "device": self._processor,
             "precision": self.precision,
-            "at_once": str(self.at_once),
         }
 
     def build(self, model: bytes, shapes: Shapes | None) -> bytes:

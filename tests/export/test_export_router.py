@@ -13,8 +13,9 @@ from uir.export.cli import main as export
 from uir.export.package_writer import ExportRouter
 from uir.export.router import choose_prototypes, load_router, save_prototype, save_router
 from uir.runtime import Package, Restorer
+from uir.runtime.decision import CLEAN_NAME
 from uir.runtime.errors import AdapterError, BaseModelError, MissingFileError
-from uir.runtime.router import CLEAN, Router
+from uir.runtime.router import Router
 
 pytestmark = pytest.mark.usefixtures("use_zoo")
 
@@ -36,7 +37,7 @@ def test_a_package_has_the_prototypes_of_its_adapters_alone(colour_router: Path,
     path = tmp_path / "restore.uir"
     export(["--adapters", "rain,haze", "--router", str(colour_router), "-o", str(path)])
     prototypes = safetensors.numpy.load_file(path / "prototypes.safetensors")
-    assert prototypes.keys() == {"rain", "haze", CLEAN}
+    assert prototypes.keys() == {"rain", "haze", CLEAN_NAME}
     assert (path / "router.onnx").read_bytes() == (colour_router / "router.onnx").read_bytes()
     assert Router(Package(path)).adapters == ["haze", "rain"]
     Package(path).verify()
@@ -93,7 +94,7 @@ def test_a_prototype_for_another_router_is_not(fog: Path, router: ExportRouter) 
 
 def test_no_adapter_may_pass_for_the_clean_picture(fog: Path, router: ExportRouter) -> None:
     save_prototype(fog, NEW, router)
-    assert choose_prototypes(router, {CLEAN: fog}) == (None, {CLEAN: "is called clean"})
+    assert choose_prototypes(router, {CLEAN_NAME: fog}) == (None, {CLEAN_NAME: "is called clean"})
 
 
 def test_routers_that_are_not_whole(colour_router: Path, router: ExportRouter, tmp_path: Path) -> None:

@@ -19,16 +19,16 @@ import pytest
 from numpy.typing import NDArray
 
 from uir.runtime import Composition, Restorer
+from uir.runtime.arguments import Composable, FrameSize
 from uir.runtime.backends import Engine
 from uir.runtime.cuts import CutDetector
+from uir.runtime.decision import CLEAN, Decision
 from uir.runtime.errors import BackendError, FrameError, OutputError
 from uir.runtime.follow import Follower, FollowOptions, Moment
 from uir.runtime.trace import Trace, explain, write_traces
 
 Frame = NDArray[np.uint8]
-RAIN, HAZE, NOISE = (Composition.parse(name) for name in ("rain", "haze", "noise"))
-BOTH = Composition.parse("haze=0.5,rain=0.5")
-CLEAN = Composition()
+RAIN, HAZE, NOISE, BOTH = (Decision(Composition.parse(key)) for key in ("rain", "haze", "noise", "haze=0.5,rain=0.5"))
 EACH = FollowOptions(every=1, confirm=2)
 RATE = 24
 
@@ -42,31 +42,33 @@ class Script:
 
     def look(self, frame: Frame) -> dict[str, float]:
         assert frame.dtype == np.uint8
-        weights = dict(Composition.parse(self.seen[min(self.looks, len(self.seen) - 1)]).items)
+        key = self.seen[min(self.looks, len(self.seen) - 1)]
+        weights = {} if key == CLEAN.key else Composition.parse(key).weights
         self.looks += 1
         return {name: weights.get(name, 0.0) for name in ("rain", "haze", "noise")}
 
-    def weigh(self, similarities: Mapping[str, float]) -> Composition:
+    def weigh(self, similarities: Mapping[str, float]) -> Decision:
         there = {name: value for name, value in similarities.items() if value >= 0.2}
         total = sum(there.values())
-        return Composition.of({name: value / total for name, value in there.items()})
+        return Decision(Composition.of({name: value / total for name, value in there.items()})) if there else CLEAN
 
 
 class Held(Restorer):
     """Its engines are made when the test says so, and fail where it says so."""
 
     def __init__(self, package: Path) -> None:
-        super().__init__(package, CLEAN)
-        self.asked: list[Composition] = []
-        self.held: dict[Composition, Future[Engine]] = {}
+        super().__init__(package)
+        self.asked: list[Decision] = []
+        self.held: dict[Decision, Future[Engine]] = {}
 
-    def prepare(self, composition: str | Mapping[str, float] | Composition) -> Future[Engine]:
-        assert isinstance(composition, Composition)
+    def prepare(self, composition: Composable, frame_size: FrameSize | None = None) -> Future[Engine]:
+        assert isinstance(composition, Decision)
+        assert frame_size is None
         self.asked.append(composition)
         return self.held.setdefault(composition, Future())
 
-    def finish(self, composition: Composition) -> None:
-        self.held[composition].set_result(super().prepare(composition).result(30))
+    def finish(self, decision: Decision) -> None:
+        self.held[decision].set_result(super().prepare(decision).result(30))
 
 
 @dataclass
@@ -80,7 +82,7 @@ class Stream:
     moments: list[Moment] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.restorer = self.restorer or Restorer(self.package, CLEAN)
+        self.restorer = self.restorer or Restorer(self.package)
         self.follower = Follower(self.restorer, self.script, self.options, self.moments.append)
 
     def run(self, frame: Frame, count: int = 1) -> list[Frame]:
@@ -104,9 +106,9 @@ def test_the_first_look_decides_and_its_engine_is_waited_for(shared_package: Pat
 
 
 def test_a_clean_frame_passes_untouched_without_an_engine(shared_package: Path, frame: Frame) -> None:
-    stream = Stream(shared_package, Script(["base"]))
+    stream = Stream(shared_package, Script(["clean"]))
     assert stream.run(frame)[0] is frame
-    assert (stream.served, stream.moments[0].precision, stream.follower.label) == (["base"], None, "clean")
+    assert (stream.served, stream.moments[0].precision, stream.follower.label) == (["clean"], None, "clean")
 
 
 def test_one_odd_look_changes_nothing_and_two_do(shared_package: Path, frame: Frame) -> None:
@@ -134,17 +136,17 @@ def test_a_decision_holds_nothing_of_what_was_before(shared_package: Path, frame
     stream = Stream(shared_package, Script(["rain", "haze", "haze", "haze=0.6,noise=0.4"]), options)
     stream.run(frame, 4)
     assert stream.wanted[:3] == ["rain"] * 3
-    assert stream.moments[3].wanted == Composition.of({"haze": 1.0})  # noise is there in the last alone, too little
-    stream = Stream(shared_package, Script(["rain", "base", "base", "rain", "base", "base", "base"]), options)
+    assert stream.moments[3].wanted == HAZE  # noise is there in the last alone, too little
+    stream = Stream(shared_package, Script(["rain", "clean", "clean", "rain", "clean", "clean", "clean"]), options)
     stream.run(frame, 7)
-    assert stream.wanted == ["rain"] * 6 + ["base"]
+    assert stream.wanted == ["rain"] * 6 + ["clean"]
 
 
 @pytest.mark.parametrize(("rate", "looked"), [(60, [0, 3, 6, 9]), (24, [0, 3, 6, 9]), (15, [0, 2, 4, 6, 8]), (8, None)])
 def test_where_frames_are_few_more_of_them_are_looked_at(
     shared_package: Path, frame: Frame, rate: int, looked: list[int] | None
 ) -> None:
-    stream = Stream(shared_package, Script(["base"]), FollowOptions())
+    stream = Stream(shared_package, Script(["clean"]), FollowOptions())
     for i in range(10):
         stream.follower(frame, round(i / rate, 3))
     assert [i for i, m in enumerate(stream.moments) if m.similarities] == (looked or list(range(10)))
@@ -223,15 +225,15 @@ def test_a_defect_in_the_background_is_not_swallowed(shared_package: Path, frame
         stream.run(frame)
 
 
-@pytest.mark.parametrize(("before", "after"), [("rain", "haze"), ("rain", "base"), ("base", "rain")])
+@pytest.mark.parametrize(("before", "after"), [("rain", "haze"), ("rain", "clean"), ("clean", "rain")])
 def test_a_change_may_blend_over(shared_package: Path, frame: Frame, before: str, after: str) -> None:
     options = FollowOptions(every=1, confirm=2, fade=4 / RATE)
-    restorer = Restorer(shared_package, CLEAN)
-    for name in (before, after):
+    restorer = Restorer(shared_package)
+    for name in {before, after} - {"clean"}:
         restorer.compose(name)  # so that both are ready
     stream = Stream(shared_package, Script([before, after]), options, restorer)
     frames = stream.run(frame, 8)
-    first, last = (frame if name == "base" else Restorer(shared_package, name)(frame) for name in (before, after))
+    first, last = (frame if name == "clean" else Restorer(shared_package, name)(frame) for name in (before, after))
     assert stream.served == [before] * 2 + [after] * 6
     for step, restored in enumerate(frames[2:]):
         share = min(1.0, step / 4)
@@ -242,7 +244,7 @@ def test_a_change_may_blend_over(shared_package: Path, frame: Frame, before: str
 @pytest.mark.parametrize("before", [2, 3])
 def test_nothing_is_blended_over_a_cut(shared_package: Path, frame: Frame, before: int) -> None:
     """Neither a change that comes with it, nor one that is under way."""
-    restorer = Restorer(shared_package, CLEAN)
+    restorer = Restorer(shared_package)
     for name in ("rain", "haze"):
         restorer.compose(name)  # so that both are ready
     stream = Stream(
@@ -267,7 +269,7 @@ def test_nothing_is_blended_over_a_cut(shared_package: Path, frame: Frame, befor
     ],
 )
 def test_what_is_no_frame_is_refused(shared_package: Path, frame: Frame, wrong: Any) -> None:
-    stream = Stream(shared_package, Script(["base"]))
+    stream = Stream(shared_package, Script(["clean"]))
     with pytest.raises(FrameError):
         stream.run(wrong)
     assert stream.run(frame)[0] is frame  # and the stream goes on
@@ -275,7 +277,7 @@ def test_what_is_no_frame_is_refused(shared_package: Path, frame: Frame, wrong: 
 
 
 def test_traces_say_when_what_changed(shared_package: Path, frame: Frame, tmp_path: Path) -> None:
-    stream = Stream(shared_package, Script(["base", "base", "haze=0.5,rain=0.5"]), FollowOptions(every=2, confirm=2))
+    stream = Stream(shared_package, Script(["clean", "clean", "haze=0.5,rain=0.5"]), FollowOptions(every=2, confirm=2))
     stream.run(frame, 9)
     trace = Trace("clip.mp4", "an engine")
     assert [i for i, moment in enumerate(stream.moments) if trace.add(moment)] == [0, 6]
@@ -299,7 +301,7 @@ def test_traces_say_when_what_changed(shared_package: Path, frame: Frame, tmp_pa
 
 
 def test_a_long_stream_need_not_be_kept(shared_package: Path, frame: Frame) -> None:
-    stream = Stream(shared_package, Script(["base", "rain", "rain"]))
+    stream = Stream(shared_package, Script(["clean", "rain", "rain"]))
     stream.run(frame, 4)
     trace = Trace("clip.mp4", "an engine", keep=False)
     for moment in stream.moments:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from uir.runtime import Composition, Package, Restorer
 from uir.runtime.backends import Frames, Shapes
-from uir.runtime.backends.onnx_runtime import OnnxRuntimeBackend, OnnxRuntimeEngine
+from uir.runtime.backends.onnx_runtime import OnnxRuntimeBackend
 from uir.runtime.errors import BackendError
 from uir.runtime.framing import Framing
 from uir.runtime.instant import Meanwhile
@@ -41,7 +41,7 @@ class SlowBackend(OnnxRuntimeBackend):
     broken: list[str] = field(default_factory=list)
 
     static = durable = True
-    at_once = 1
+    at_once = most_at_once = 1
 
     def __post_init__(self) -> None:
         super().__init__("cpu")
@@ -70,7 +70,7 @@ class Refittable:
 
     def __init__(self, backend: SlowBackend, built: bytes) -> None:
         self.backend, self.model, self.nbytes = backend, onnx.load_from_string(built), len(built)
-        self.engine: OnnxRuntimeEngine | None = None
+        self.engine = OnnxRuntimeBackend("cpu").load(built)
 
     def refit(self, weights: Mapping[str, NDArray[Any]]) -> None:
         if "refit" in self.backend.broken:
@@ -83,7 +83,6 @@ class Refittable:
         self.engine = OnnxRuntimeBackend("cpu").load(self.model.SerializeToString())
 
     def run(self, frames: Frames) -> Frames:
-        assert self.engine is not None
         return self.engine.run(frames)
 
 

@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 
 from uir.export.cli import main as export
 from uir.runtime.composition import Composition
+from uir.runtime.decision import CLEAN, CLEAN_NAME
 from uir.runtime.errors import FrameError, PackageError, UsageError
 from uir.runtime.looks import BLOCK, CROP, CROPS, FIXED, TEXTURED, THUMBNAIL, look
 from uir.runtime.package import MANIFEST, Package
-from uir.runtime.router import CLEAN, Router, on_lattice
+from uir.runtime.router import Router, on_lattice
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def painted(red: int, green: int, blue: int, height: int = 90, width: int = 160)
 def test_a_frame_is_as_similar_as_the_cosine_to_each_prototype(router: Router) -> None:
     similarities = router.look(painted(180, 60, 0))
     colour = np.array([180, 60, 0]) / np.hypot(180, 60)
-    expected = {"rain": colour[0], "haze": colour[1], "noise": 0, CLEAN: colour.sum() / 3**0.5}
+    expected = {"rain": colour[0], "haze": colour[1], "noise": 0, CLEAN_NAME: colour.sum() / 3**0.5}
     assert similarities == pytest.approx(expected, abs=1e-4)
     assert router.weigh(similarities).key == "rain"  # haze is below the threshold of 0.35
 
@@ -65,10 +66,10 @@ def test_a_frame_is_as_similar_as_the_cosine_to_each_prototype(router: Router) -
     [
         ((200, 0, 0), "rain"),
         ((0, 90, 0), "haze"),
-        ((200, 200, 0), "base"),  # as near to grey as red and green can be together
-        ((90, 90, 90), "base"),
-        ((0, 0, 0), "base"),
-        ((255, 255, 255), "base"),
+        ((200, 200, 0), "clean"),  # as near to grey as red and green can be together
+        ((90, 90, 90), "clean"),
+        ((0, 0, 0), "clean"),
+        ((255, 255, 255), "clean"),
         ((200, 90, 0), "haze=0.3125,rain=0.6875"),
     ],
 )
@@ -103,7 +104,7 @@ cosines = st.floats(-1, 1)
 def test_weights_are_on_the_lattice_and_sum_to_one(
     shared_router: Router, rain: float, haze: float, noise: float, clean: float
 ) -> None:
-    similarities = {"rain": rain, "haze": haze, "noise": noise, CLEAN: clean}
+    similarities = {"rain": rain, "haze": haze, "noise": noise, CLEAN_NAME: clean}
     weights = shared_router.weigh(similarities).weights
     there = {name for name in ("rain", "haze", "noise") if similarities[name] >= 0.35}
     if not there or clean >= max(similarities[name] for name in there):
@@ -145,15 +146,15 @@ def test_equal_parts_of_a_lattice_that_they_do_not_divide() -> None:
 
 def test_only_the_most_similar_are_taken(routed_package: Path) -> None:
     router = Router(edit(routed_package, lambda entry: entry.update(top_k=2)))
-    assert router.weigh({"rain": 0.5, "haze": 0.6, "noise": 0.55, CLEAN: 0.1}).weights.keys() == {"haze", "noise"}
+    assert router.weigh({"rain": 0.5, "haze": 0.6, "noise": 0.55, CLEAN_NAME: 0.1}).weights.keys() == {"haze", "noise"}
 
 
 def test_a_softmax_follows_its_temperature(routed_package: Path) -> None:
-    similarities = {"rain": 0.8, "haze": 0.4, "noise": 0.1, CLEAN: 0.0}
+    similarities = {"rain": 0.8, "haze": 0.4, "noise": 0.1, CLEAN_NAME: 0.0}
     keys = {}
     for temperature in (1e-3, 0.4, 100.0):
         changed = edit(routed_package, lambda entry, t=temperature: entry.update(norm="softmax", temperature=t))
-        keys[temperature] = Router(changed).weigh(similarities)
+        keys[temperature] = Router(changed).weigh(similarities).composition
     assert keys[1e-3] == Composition.of({"rain": 1})
     assert keys[0.4] == Composition.of({"rain": 12 / 16, "haze": 4 / 16})  # e / (1 + e) is 0.73
     assert keys[100.0] == Composition.of({"rain": 0.5, "haze": 0.5})
@@ -163,8 +164,8 @@ def test_a_softmax_follows_its_temperature(routed_package: Path) -> None:
 def test_an_adapter_that_the_package_does_not_have_is_never_chosen(colour_router: Path, tmp_path: Path) -> None:
     export(["--adapters", "haze", "--router", str(colour_router), "-o", str(tmp_path / "haze.uir")])
     router = Router(Package(tmp_path / "haze.uir"))
-    assert router.look(painted(200, 0, 0)).keys() == {"haze", CLEAN}
-    assert router.weigh(router.look(painted(200, 0, 0))).key == "base"
+    assert router.look(painted(200, 0, 0)).keys() == {"haze", CLEAN_NAME}
+    assert router.weigh(router.look(painted(200, 0, 0))) == CLEAN
     assert router.weigh(router.look(painted(0, 200, 0))).key == "haze"
     # Nor one that only the prototypes' file knows.
     prototypes = (colour_router / "prototypes.safetensors").read_bytes()
@@ -196,7 +197,7 @@ def test_a_network_of_other_inputs(routed_package: Path) -> None:
         Router(replace(routed_package, "router.onnx", model.SerializeToString()))
 
 
-@pytest.mark.parametrize("prototypes", [{"rain": [1, 0, 0]}, {CLEAN: [1, 0, 0], "rain": [1, 0]}])
+@pytest.mark.parametrize("prototypes", [{"rain": [1, 0, 0]}, {CLEAN_NAME: [1, 0, 0], "rain": [1, 0]}])
 def test_prototypes_that_do_not_fit(routed_package: Path, prototypes: dict[str, list[int]]) -> None:
     content = safetensors.numpy.save({name: np.array(each, np.float32) for name, each in prototypes.items()})
     with pytest.raises(PackageError, match=r"prototypes\.safetensors: not the prototypes of this router"):

@@ -20,12 +20,13 @@ from uir.export.package_writer import ExportRouter
 from uir.export.router import MEAN_OF_CLEAN, save_router
 from uir.export.zoo import zoo_router
 from uir.runtime import Composition, Restorer, UirError
+from uir.runtime.decision import CLEAN, Decision
 from uir.runtime.errors import MediaError, MissingFileError, OutputError, UsageError
 from uir.runtime.follow import FollowOptions, Moment
 from uir.runtime.package import RouterSettings
 from uir.runtime.router import EMBEDDINGS, INPUTS
 from uir.tools.bench.cli import main as bench
-from uir.tools.bench.follow import fixed_compositions, follow
+from uir.tools.bench.follow import fixed_decisions, follow
 from uir.tools.bench.follow_results import Run, judge
 from uir.tools.bench.metrics import Frame
 from uir.tools.bench.weather import Segment, degraded, parse_segments, read_clip
@@ -33,8 +34,7 @@ from uir.tools.degrade import degrade_frame
 
 BUNNY = Path(__file__).parents[1] / "media" / "bunny.mp4"
 RATE, SIDE = 24, 64
-CLEAN, RAIN, HAZE = Composition(), Composition.parse("rain"), Composition.parse("haze")
-BOTH = Composition.parse("haze=0.5,rain=0.5")
+RAIN, HAZE, BOTH = (Decision(Composition.parse(key)) for key in ("rain", "haze", "haze=0.5,rain=0.5"))
 
 
 def one_sided_network() -> bytes:
@@ -85,14 +85,15 @@ class Known:
     """Sees the truth: what each of some frames needs, by which frame it is."""
 
     frames: Sequence[Frame]
-    needs: Sequence[Composition]
+    needs: Sequence[Decision]
 
     def look(self, frame: NDArray[np.uint8]) -> dict[str, float]:
         (index,) = (i for i, each in enumerate(self.frames) if each is frame)
         return {name: self.needs[index].weights.get(name, 0.0) for name in ("rain", "haze")}
 
-    def weigh(self, similarities: Mapping[str, float]) -> Composition:
-        return Composition.of({name: value for name, value in similarities.items() if value > 0.3})
+    def weigh(self, similarities: Mapping[str, float]) -> Decision:
+        there = {name: value for name, value in similarities.items() if value > 0.3}
+        return Decision(Composition.of(there)) if there else CLEAN
 
 
 def test_a_router_that_sees_only_rain(rainy_package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,7 +146,7 @@ def test_a_router_that_knows_follows_each_change_once(shared_package: Path) -> N
     needs = [each for each in (CLEAN, RAIN, BOTH) for _ in range(12)]
     done: list[None] = []
     run = follow(
-        Restorer(shared_package, CLEAN),
+        Restorer(shared_package),
         Known(frames, needs),
         FollowOptions(every=2, confirm=2),
         clean,
@@ -167,7 +168,7 @@ def test_a_router_that_knows_follows_each_change_once(shared_package: Path) -> N
     assert rain.right == pytest.approx(10 / 12)
 
 
-def moment(wanted: Composition, served: Composition) -> Moment:
+def moment(wanted: Decision, served: Decision) -> Moment:
     return Moment(0.0, None, False, wanted, served, None)
 
 
@@ -186,8 +187,8 @@ def test_how_a_segment_is_judged() -> None:
 
 
 def test_what_is_compared_with() -> None:
-    found = fixed_compositions(parse_segments("clean,rain=0.6,rain=0.5+haze=0.5,haze=0.2+rain=0.1"))
-    assert [composition.key for composition in found] == ["base", "rain", "haze", "haze=0.5,rain=0.5"]
+    found = fixed_decisions(parse_segments("clean,rain=0.6,rain=0.5+haze=0.5,haze=0.2+rain=0.1"))
+    assert [decision.key for decision in found] == ["clean", "rain", "haze", "haze=0.5,rain=0.5"]
 
 
 def test_a_short_clip_goes_back_and_forth() -> None:

@@ -12,21 +12,22 @@ import numpy as np
 import pytest
 
 from uir.runtime.composition import Composition
+from uir.runtime.decision import CLEAN, Decision
 from uir.runtime.errors import MediaError, MissingFileError, OutputError, UirError, UsageError
 from uir.runtime.follow import Moment
 from uir.runtime.trace import Trace, write_traces
 from uir.tools.bench.cli import main as bench
 from uir.tools.bench.trace import draw_trace, read_trace
 
-CLEAN, RAIN, MIX = Composition(), Composition.parse("rain"), Composition.parse("haze=0.25,rain=0.75")
+RAIN, MIX = (Decision(Composition.parse(key)) for key in ("rain", "haze=0.25,rain=0.75"))
 
 
-def moment(index: int, wanted: Composition, served: Composition) -> Moment:
+def moment(index: int, wanted: Decision, served: Decision) -> Moment:
     looked = {"haze": 0.1 * index, "rain": 0.5, "clean": 0.3} if index % 2 == 0 else None
-    return Moment(index / 24, looked, index == 3, wanted, served, "fp32" if served.items else None)
+    return Moment(index / 24, looked, index == 3, wanted, served, None if served == CLEAN else "fp32")
 
 
-def trace(name: str, wanted: Sequence[Composition]) -> Trace:
+def trace(name: str, wanted: Sequence[Decision]) -> Trace:
     """A trace in which each decision is served one frame later."""
     made = Trace(name, "an engine")
     for i, each in enumerate(wanted):

@@ -13,9 +13,10 @@ import safetensors.numpy
 import torch
 
 from uir.export.router import MEAN_OF_CLEAN, load_router
+from uir.runtime.decision import CLEAN_NAME
 from uir.runtime.errors import UsageError
 from uir.runtime.looks import CROP, CROPS, THUMBNAIL, look
-from uir.runtime.router import CLEAN, Embedder
+from uir.runtime.router import Embedder
 from uir.tools.photos import find_photos, read_photo
 from uir.tools.publish import main as publish
 from uir.tools.train import cli
@@ -106,7 +107,7 @@ def test_what_a_photo_had_before_is_not_held_against_it(run: Path) -> None:
 
 def test_a_run_is_a_routers_folder(run: Path) -> None:
     router = load_router(run)
-    assert router.prototypes.keys() == {"haze", "noise", CLEAN, MEAN_OF_CLEAN}
+    assert router.prototypes.keys() == {"haze", "noise", CLEAN_NAME, MEAN_OF_CLEAN}
     assert all(np.linalg.norm(each) == pytest.approx(1, abs=1e-5) for each in router.prototypes.values())
     record = json.loads((run / "record.json").read_text())
     assert len(record["losses"]) == 2

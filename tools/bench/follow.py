@@ -23,8 +23,9 @@ from tqdm import tqdm
 
 from uir.runtime.atomic import check_destination
 from uir.runtime.composition import Composition
+from uir.runtime.decision import CLEAN, Decision
 from uir.runtime.errors import UsageError
-from uir.runtime.follow import Follower, FollowOptions, Moment, Sight, shown
+from uir.runtime.follow import Follower, FollowOptions, Moment, Sight
 from uir.runtime.quantize import psnr, squared_error
 from uir.runtime.restorer import Restorer
 from uir.runtime.router import Router
@@ -69,7 +70,7 @@ def measure(options: argparse.Namespace) -> Report:
     """
     _check(options)
     asked = None if options.segments is None else parse_segments(options.segments)
-    restorer = Restorer(options.package, Composition())
+    restorer = Restorer(options.package)
     router = Router(restorer.package)
     segments, left_out = _segments(asked, router.adapters, options.package)
     clean, rate = read_clip(options.video, options.seconds, len(segments), options.max_side)
@@ -77,7 +78,7 @@ def measure(options: argparse.Namespace) -> Report:
     if options.stride > length:
         raise UsageError(f"--stride {options.stride}: a segment has {length} frames; give at most so many")
     chosen = range(0, len(clean), options.stride)
-    fixed = fixed_compositions(segments)
+    fixed = fixed_decisions(segments)
     with tqdm(total=2 * len(clean) + len(fixed) * len(chosen), unit="frame", disable=None) as bar:
         frames = []
         for frame in degraded(clean, rate, segments, options.seed):
@@ -85,9 +86,9 @@ def measure(options: argparse.Namespace) -> Report:
             bar.update()
         run = follow(restorer, router, FollowOptions(options.every), clean, frames, rate, chosen, bar.update)
         errors = {FOLLOWER: run.errors}
-        for composition in fixed:
-            bar.set_postfix_str(shown(composition))
-            errors[shown(composition)] = fixed_errors(restorer, composition, clean, frames, chosen, bar.update)
+        for decision in fixed:
+            bar.set_postfix_str(decision.key)
+            errors[decision.key] = fixed_errors(restorer, decision, clean, frames, chosen, bar.update)
     trace = Trace(str(options.video), restorer.describe())
     for moment in run.moments:
         trace.add(moment)
@@ -147,28 +148,25 @@ def follow(
     return Run(moments, seconds, errors)
 
 
-def fixed_compositions(segments: Sequence[Segment]) -> list[Composition]:
+def fixed_decisions(segments: Sequence[Segment]) -> list[Decision]:
     """None, each adapter of the segments alone, and the equal mix of each segment that needs several."""
     names = dict.fromkeys(name for segment in segments for name in segment.severities)
     sets = [[name] for name in names] + [segment.adapters for segment in segments if len(segment.adapters) > 1]
-    return list(dict.fromkeys([Composition(), *map(Composition.equal_mix, sets)]))
+    return list(dict.fromkeys([CLEAN, *(Decision(Composition.equal_mix(names)) for names in sets)]))
 
 
 def fixed_errors(
     restorer: Restorer,
-    composition: Composition,
+    decision: Decision,
     clean: Sequence[Frame],
     frames: Sequence[Frame],
     compared: range,
     done: Callable[[], object],
 ) -> dict[int, float]:
-    """The mean squared errors of some frames restored by one composition; the empty one leaves them untouched."""
-    if composition.items:
-        restorer.compose(composition)
+    """The mean squared errors of some frames with which one and the same is done."""
     errors = {}
     for index in compared:
-        restored = restorer(frames[index]) if composition.items else frames[index]
-        errors[index] = squared_error(clean[index], restored)
+        errors[index] = squared_error(clean[index], restorer(frames[index], decision))
         done()
     return errors
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from uir.runtime.composition import Composition
+from uir.runtime.decision import Decision
 from uir.runtime.follow import Moment
 from uir.tools.bench.report import Table, median
 from uir.tools.bench.weather import Segment
@@ -59,10 +59,10 @@ class Followed:
 def judge(run: Run, segments: Sequence[Segment], rate: float) -> list[Followed]:
     """How each segment was followed; all are as long."""
     length = len(run.moments) // len(segments)
-    served: dict[Composition, list[float]] = {}
+    served: dict[Decision, list[float]] = {}
     for moment, seconds in list(zip(run.moments, run.seconds, strict=True))[1:]:
         served.setdefault(moment.served, []).append(seconds)
-    usual = {composition: median(each) for composition, each in served.items()}
+    usual = {decision: median(each) for decision, each in served.items()}
     found = []
     for place, segment in enumerate(segments):
         begin, end = place * length, (place + 1) * length

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 
 from uir.calibration.degradations import DEGRADATIONS
-from uir.runtime.router import CLEAN, Router
+from uir.runtime.decision import CLEAN_NAME
+from uir.runtime.router import Router
 from uir.tools.bench.cases import PAIRS, Case, degrading
 from uir.tools.bench.foreign import LEVELS, OPERATORS, Operator
 from uir.tools.bench.metrics import Frame
@@ -60,7 +61,7 @@ class Answer:
 
     def among_first(self, names: Sequence[str]) -> bool:
         """Whether just these adapters are the most similar ones, `clean` left aside."""
-        adapters = [name for name in self.ranked if name != CLEAN]
+        adapters = [name for name in self.ranked if name != CLEAN_NAME]
         return set(adapters[: len(names)]) == set(names)
 
 
@@ -68,7 +69,7 @@ def questions(router: Router, severities: Sequence[float]) -> list[Question]:
     """Clean photos, each degradation alone and each of `MIXED`, as far as the package's adapters go."""
     known = [name for name in DEGRADATIONS if name in router.adapters]
     asked = [
-        Question((), Case(CLEAN, lambda clean, *_: clean, [0.0], {})),
+        Question((), Case(CLEAN_NAME, lambda clean, *_: clean, [0.0], {})),
         Question((), Case(CODED, _stored, QUALITIES, {})),
     ]
     wanted = [(name,) for name in known] + [pair for pair in MIXED if set(pair) <= set(known)]

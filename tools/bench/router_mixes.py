@@ -103,7 +103,6 @@ def mix_table(mixes: Sequence[Mix]) -> Table:
 
 def _methods(restorer: Restorer, router: Router, names: Sequence[str]) -> dict[str, Method]:
     def routed(sample: Sample) -> Frame:
-        restorer.compose(router.weigh(router.look(sample.degraded)))
-        return restorer(sample.degraded)
+        return restorer(sample.degraded, router.weigh(router.look(sample.degraded)))
 
     return {**{mix.key: by(restorer, mix) for mix in grid(names)}, ROUTED: routed}

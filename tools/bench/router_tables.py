@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from uir.runtime.composition import BASE_KEY
-from uir.runtime.router import CLEAN
+from uir.runtime.decision import CLEAN_NAME
 from uir.tools.bench.report import Table
 from uir.tools.bench.router_cases import CODED, Answer, Question, share
 from uir.tools.bench.router_cost import Cost, cost_table
@@ -103,8 +103,8 @@ def tables(results: Results) -> list[Table]:
 
 def notes(results: Results) -> list[str]:
     """What the tables come to."""
-    alone = [at[MEAN] for name, at in results.recognised.items() if name not in (CLEAN, CODED)]
-    parts = [f"clean {results.recognised[CLEAN][MEAN]:.1%}", f"{CODED} {results.recognised[CODED][MEAN]:.1%}"]
+    alone = [at[MEAN] for name, at in results.recognised.items() if name not in (CLEAN_NAME, CODED)]
+    parts = [f"clean {results.recognised[CLEAN_NAME][MEAN]:.1%}", f"{CODED} {results.recognised[CODED][MEAN]:.1%}"]
     parts.append(f"single degradations {_mean(alone):.1%}")
     if results.pairs:
         parts.append(f"pairs {_mean(at[MEAN] for at in results.pairs.values()):.1%}")
@@ -136,6 +136,6 @@ def _shares(
 
 def _confusion(confusion: Mapping[str, Mapping[str, int]]) -> Table:
     """A row for what pictures are, a column for what they were taken for."""
-    taken = [name for name in confusion if name not in (CLEAN, CODED)] + [CLEAN]
+    taken = [name for name in confusion if name not in (CLEAN_NAME, CODED)] + [CLEAN_NAME]
     rows = [[name, *(str(at[other]) if other in at else "." for other in taken)] for name, at in confusion.items()]
     return Table("What was taken for what: pictures", ["is", *taken], rows)

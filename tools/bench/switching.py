@@ -73,7 +73,7 @@ class Switching:
         self.restorer.expect(height, width)
         self._backend = open_backend(device or os.environ.get("UIR_DEVICE") or "auto")
         contract = package.manifest.frame
-        framing = Framing(contract, int(DEFAULT_MEMORY_LIMIT / contract.bytes_per_pixel), self._backend.static)
+        framing = Framing.within(DEFAULT_MEMORY_LIMIT, contract, self._backend)
         self._shapes = framing.shapes((height, width))
 
     def time(self, composition: Composition, merge: float, runs: int) -> SwitchTimes:

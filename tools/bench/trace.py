@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from uir.runtime.composition import Composition
+from uir.runtime.decision import CLEAN_NAME
 from uir.runtime.errors import MediaError, MissingFileError, UsageError
-from uir.runtime.router import CLEAN
 from uir.tools.bench.options import check_least
 from uir.tools.bench.plots import check_plot, save_plot
 from uir.tools.bench.report import Report, Table
@@ -137,7 +137,7 @@ def draw_trace(file: TracedFile, truth: Sequence[tuple[float, str]] = ()) -> Fig
     for name, colour in colours.items():
         points = [(seconds, similarities[name]) for seconds, similarities in looks if name in similarities]
         if points:
-            style = "--" if name == CLEAN else "-"
+            style = "--" if name == CLEAN_NAME else "-"
             seen.plot(*zip(*points, strict=True), style, marker=".", markersize=3, color=colour, linewidth=1.2)
     for axes, keys in (
         (wanted, [each.wanted for each in file.frames]),
@@ -181,8 +181,8 @@ def _colours(file: TracedFile) -> dict[str, str]:
     names = {name for frame in file.frames for name in frame.similarities or ()}
     names.update(name for key in compositions for name in Composition.parse(key).weights)
     chosen = colormaps["tab10" if len(names) <= 11 else "tab20"]
-    found = {name: to_hex(chosen(place % chosen.N)) for place, name in enumerate(sorted(names - {CLEAN}))}
-    return {**found, CLEAN: GREY}
+    found = {name: to_hex(chosen(place % chosen.N)) for place, name in enumerate(sorted(names - {CLEAN_NAME}))}
+    return {**found, CLEAN_NAME: GREY}
 
 
 def _handles(file: TracedFile, colours: dict[str, str], truth: bool) -> Iterator[Artist]:

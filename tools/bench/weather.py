@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from uir.calibration.degradations import parse_severities
+from uir.runtime.decision import CLEAN_NAME
 from uir.runtime.errors import MediaError, UsageError
-from uir.runtime.router import CLEAN
 from uir.runtime.video.reader import VideoReader
 from uir.tools.bench.metrics import Frame
 from uir.tools.degrade import degrade_frame
@@ -32,7 +32,7 @@ class Segment:
         return sorted(self.severities)
 
     def __str__(self) -> str:
-        return "+".join(self.severities) or CLEAN
+        return "+".join(self.severities) or CLEAN_NAME
 
 
 DEFAULT = (
@@ -50,7 +50,8 @@ def parse_segments(text: str) -> list[Segment]:
         UsageError: as `parse_severities`.
     """
     return [
-        Segment({} if part.strip() == CLEAN else parse_severities(part.replace("+", " "))) for part in text.split(",")
+        Segment({} if part.strip() == CLEAN_NAME else parse_severities(part.replace("+", " ")))
+        for part in text.split(",")
     ]
 
 

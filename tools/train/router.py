@@ -19,10 +19,11 @@ from tqdm import tqdm
 from uir.export.package_writer import ExportRouter
 from uir.export.router import MEAN_OF_CLEAN, save_router
 from uir.runtime.atomic import atomic_output
+from uir.runtime.decision import CLEAN_NAME
 from uir.runtime.errors import OutputError, UsageError
 from uir.runtime.looks import Look
 from uir.runtime.package import RouterSettings
-from uir.runtime.router import CLEAN, Embedder
+from uir.runtime.router import Embedder
 from uir.tools.train.prototype import mean_embedding
 from uir.tools.train.router_data import VIEWS, DegradedLooks, Looks, Plan, gather
 from uir.tools.train.router_network import DIMENSIONS, RouterNetwork, block_steps, router_onnx
@@ -95,7 +96,7 @@ def train_router(plan: Plan, scenes: int, course: Course, out: Path, *, workers:
         state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
         temporary.write_bytes(safetensors.torch.save(state))
     model = router_onnx(network)
-    prototypes = dict(zip((*plan.names, CLEAN), np.eye(DIMENSIONS, dtype=np.float32), strict=False))
+    prototypes = dict(zip((*plan.names, CLEAN_NAME), np.eye(DIMENSIONS, dtype=np.float32), strict=False))
     prototypes[MEAN_OF_CLEAN] = mean_embedding(clean, Embedder(model))
     router = ExportRouter(model, SETTINGS, prototypes)
     save_router(out, router)

@@ -34,7 +34,7 @@ class TensorRTBackend:
 
     static = True
     durable = True
-    at_once = 1
+    at_once = most_at_once = 1
 
     def __init__(
         self, flavour: Flavour = "tensorrt", options: BuildOptions | None = None, timing_cache: Path | None = None
