@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TYPING := build/typing
 
-.PHONY: demo test lint clean
+.PHONY: demo test fuzz lint clean
 
 demo: .demo/installed
 	.demo/venv/bin/python -m uir.tools.demo .demo
@@ -18,6 +18,10 @@ demo: .demo/installed
 test: lint
 	$(BIN)/python -m pytest --ignore tests/tools/test_train_router.py
 	$(BIN)/python -m pytest tests/tools/test_train_router.py
+
+# Hostile packages and adapters, one seed after another, until it is stopped. Each failure is printed with its seed.
+fuzz: $(VENV)/installed
+	PYTHONPATH=tests $(BIN)/python -m fuzz
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
