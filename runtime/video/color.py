@@ -101,7 +101,6 @@ class ToRgb:
             *self._size,
             format="rgb24",
             src_colorspace=self._matrix,
-            dst_colorspace=_other(self._matrix),
             src_color_range=ColorRange.JPEG if full else ColorRange.MPEG,
             dst_color_range=ColorRange.JPEG,
             interpolation=int(_TO_RGB),
@@ -125,7 +124,6 @@ class FromRgb:
         frame = self._reformatter.reformat(
             rgb,
             format=self._pix_fmt,
-            src_colorspace=_other(self._matrix),
             dst_colorspace=self._matrix,
             src_color_range=ColorRange.JPEG,
             dst_color_range=ColorRange.JPEG if color.full_range else ColorRange.MPEG,
@@ -134,8 +132,3 @@ class FromRgb:
         frame.colorspace = color.matrix_tag
         frame.color_range = color.range_tag
         return frame
-
-
-def _other(matrix: int) -> int:
-    """A matrix for the RGB side, which has none: unlike the YUV side's, or PyAV 16 takes both for settled."""
-    return _BT709 if matrix == _BT601 else _BT601

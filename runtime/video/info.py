@@ -17,6 +17,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from uir.runtime.errors import MediaError, MissingFileError
+from uir.runtime.video.pyav import EXACT_METADATA, display_matrix, exact
 
 # Demuxers that open pictures and text files as if they were videos of one frame.
 _STILL_FORMATS = ("image2", "tty", "ico")
@@ -34,14 +35,13 @@ class Orientation(NamedTuple):
     @classmethod
     def of(cls, frame: VideoFrame) -> Orientation:
         """Read a frame's display matrix; anything but quarter turns and mirrors is left as stored."""
-        for data in frame.side_data:
-            if data.type.name == "DISPLAYMATRIX":  # type: ignore[attr-defined]
-                m = np.frombuffer(data, dtype=np.int32)  # type: ignore[call-overload]
-                a, b, c, d = int(m[0]), int(m[1]), int(m[3]), int(m[4])
-                if not b and not c and a and d:
-                    return cls(False, a < 0, d < 0)
-                if not a and not d and b and c:
-                    return cls(True, c < 0, b < 0)
+        m = display_matrix(frame)
+        if m is not None:
+            a, b, c, d = int(m[0]), int(m[1]), int(m[3]), int(m[4])
+            if not b and not c and a and d:
+                return cls(False, a < 0, d < 0)
+            if not a and not d and b and c:
+                return cls(True, c < 0, b < 0)
         return cls()
 
     @property
@@ -101,10 +101,10 @@ class VideoInfo:
         """Describe an open container by its main stream and a frame decoded from it."""
         orientation = Orientation.of(frame)
         width, height = frame.width, frame.height
-        aspect = stream.sample_aspect_ratio or Fraction(1)
+        aspect = exact(stream.sample_aspect_ratio) or Fraction(1)
         if orientation.transpose:
             width, height, aspect = height, width, 1 / aspect
-        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        rate = frame_rate(stream)
         duration = _duration(container, stream)
         count = stream.frames or (round(duration * rate) if duration else None)
         return cls(
@@ -123,6 +123,11 @@ class VideoInfo:
         )
 
 
+def frame_rate(stream: VideoStream) -> Fraction:
+    """Frames per second: as the file says, or as FFmpeg guesses, or 25."""
+    return exact(stream.average_rate) or exact(stream.guessed_rate) or Fraction(25)
+
+
 def open_video(path: Path) -> InputContainer:
     """Open a media file for reading.
 
@@ -138,7 +143,8 @@ def open_video(path: Path) -> InputContainer:
         raise MediaError(f"{path}: is empty")
     try:
         # "file:" keeps a name such as `cam:1.mp4` from being taken for a protocol.
-        return av.open(f"file:{path}", metadata_errors="replace")
+        container: InputContainer = av.open(f"file:{path}", **EXACT_METADATA)
+        return container
     except PermissionError as error:
         raise MediaError(f"{path}: cannot be read: permission denied") from error
     except (av.FFmpegError, OSError, ValueError) as error:

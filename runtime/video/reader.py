@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from uir.runtime.errors import MediaError, UsageError
 from uir.runtime.video.color import HDR_TRANSFERS, Color, ToRgb
-from uir.runtime.video.info import Orientation, VideoInfo, main_video, open_video
+from uir.runtime.video.info import Orientation, VideoInfo, frame_rate, main_video, open_video
+from uir.runtime.video.pyav import exact
 
 log = logging.getLogger(__name__)
 
@@ -76,9 +77,10 @@ class VideoReader:
             raise
 
     def _prepare(self) -> None:
-        if self.stream.time_base is None:
+        time_base = exact(self.stream.time_base)
+        if time_base is None:
             raise MediaError(f"{self.path}: its video has no time base; remux it first")
-        self.time_base: Fraction = self.stream.time_base
+        self.time_base = time_base
         self.copied = [
             stream
             for stream in self.container.streams
@@ -200,8 +202,7 @@ class VideoReader:
     def _give_time(self, frame: VideoFrame) -> None:
         """Make times strictly rising, as encoders demand; a frame without one follows at the frame rate."""
         if frame.pts is None:
-            rate = self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
-            step = max(1, round(1 / (rate * self.time_base)))
+            step = max(1, round(1 / (frame_rate(self.stream) * self.time_base)))
             frame.pts = (self.stream.start_time or 0) if self._last_pts is None else self._last_pts + step
         if self._last_pts is not None and frame.pts <= self._last_pts:
             frame.pts = self._last_pts + 1

@@ -8,12 +8,13 @@ import math
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
 
 import av
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.stream import Disposition, Stream
+
+from uir.runtime.video.pyav import disposition_number, exact
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ def copy_chapters(source: InputContainer, output: OutputContainer, shift: Fracti
     """Copy the chapters that lie between `shift` and `end` (seconds of the source's clock), moved by `shift`."""
     kept = []
     for chapter in source.chapters():
-        base = chapter["time_base"]
+        base = exact(chapter["time_base"])
         if base is None:
             continue
         first = max(chapter["start"], round(shift / base)) if shift else chapter["start"]
@@ -106,11 +107,6 @@ def copy_chapters(source: InputContainer, output: OutputContainer, shift: Fracti
             kept.append(chapter)
     if kept:
         output.set_chapters(kept)
-
-
-def disposition_number(stream: Stream) -> Disposition:
-    """A stream's disposition in the form that can be assigned: PyAV 16 takes a plain number alone."""
-    return cast(Disposition, stream.disposition.value)
 
 
 def _warn_left_out(source: Stream, destination: Path) -> None:

@@ -19,13 +19,13 @@ from uir.runtime.errors import OutputError, UsageError
 from uir.runtime.video.color import FromRgb
 from uir.runtime.video.encoders import choose_encoder, encoder_options, pixel_format
 from uir.runtime.video.options import VideoOptions
+from uir.runtime.video.pyav import EXACT_METADATA, disposition_number
 from uir.runtime.video.reader import Picture, VideoReader
 from uir.runtime.video.streams import (
     add_copies,
     add_covers,
     content_metadata,
     copy_chapters,
-    disposition_number,
     muxer_options,
 )
 
@@ -61,7 +61,7 @@ class VideoWriter:
         suffix = destination.suffix.lower()
         try:
             muxing = muxer_options(reader.container, reader.time_base, suffix)
-            self._output = av.open(f"file:{path}", "w", container_options=muxing)
+            self._output = av.open(f"file:{path}", "w", container_options=muxing, **EXACT_METADATA)
             try:
                 self._video = self._add_video(reader, options, suffix)
                 self._copies = add_copies(self._output, reader.copied, destination)

@@ -140,6 +140,21 @@ def test_matroska_keeps_subtitles_attachments_chapters_and_metadata(
     assert after.stream_metadata[2]["language"] == "ger"
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_text_that_is_no_utf8_is_kept_byte_for_byte(suffix: str, make_video: Any, tmp_path: Path) -> None:
+    names = [(0.0, 0.2, "Kapitel-Eins")]
+    source = make_video(f"in{suffix}", metadata={"title": "Regen-Nacht"}, chapters=names)
+    latin = {b"Regen-Nacht": b"Regen-N\xe4sse", b"Kapitel-Eins": b"Kapitel-F\xfcnf"}
+    content = source.read_bytes()
+    for plain, written in latin.items():
+        assert plain in content
+        content = content.replace(plain, written)
+    source.write_bytes(content)
+    out = tmp_path / f"out{suffix}"
+    process_video(source, out, same)
+    assert all(written in out.read_bytes() for written in latin.values())
+
+
 def test_mp4_keeps_chapters_and_metadata(make_video: Any, read_video: Any, out: Path) -> None:
     chapters = [(0.0, 0.3, "one"), (0.3, 0.6, "two"), (0.6, 1.0, "three")]
     source = make_video(chapters=chapters, metadata={"title": "Rain", "creation_time": "2020-02-03T04:05:06.000000Z"})

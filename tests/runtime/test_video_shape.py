@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from uir.runtime.errors import FrameError
 from uir.runtime.pipeline import Work
@@ -47,6 +49,28 @@ def test_rotated_video_is_processed_and_written_upright(
     if suffix != ".avi":
         expected = Fraction(4, 3) if degrees == 180 else Fraction(3, 4)
         assert VideoInfo.read(out).sample_aspect_ratio == info.sample_aspect_ratio == expected
+
+
+@pytest.mark.parametrize(("orientation", "turns", "mirrored"), [(1, 0, False), (6, -1, False), (2, 0, True)])
+def test_a_camera_film_of_jpegs_stands_as_its_exif_says(
+    orientation: int, turns: int, mirrored: bool, make_picture: Any, tmp_path: Path
+) -> None:
+    source, exif = tmp_path / "film.avi", Image.Exif()
+    exif[0x0110], exif[0x0112] = "camera", orientation
+    with av.open(str(source), "w") as output:
+        stream = output.add_stream("mjpeg", 24)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj444p"
+        stream.encode(av.VideoFrame(64, 48, "yuvj444p"))  # opens the encoder, whose pictures are not used
+        for number in range(3):
+            jpeg = io.BytesIO()
+            Image.fromarray(make_picture(number)).save(jpeg, "JPEG", exif=exif, quality=98, subsampling=0)
+            packet = av.Packet(jpeg.getvalue())
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, number, number, Fraction(1, 24)
+            output.mux(packet)
+    seen: list[np.ndarray[Any, Any]] = []
+    process_video(source, tmp_path / "out.mp4", lambda image, _: seen.append(image.copy()) or image)
+    upright = make_picture(1)[:, :: -1 if mirrored else 1]
+    assert np.abs(seen[1] - np.rot90(upright, turns).astype(int)).mean() < 3
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
