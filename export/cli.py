@@ -40,6 +40,7 @@ from uir.runtime.errors import UsageError
 from uir.runtime.factors import Adapter
 from uir.runtime.package import DEFAULT_PACKAGE, Manifest
 from uir.runtime.restorer import Restorer
+from uir.runtime.version import add_version, install
 
 ZOO_LICENCE = "Apache-2.0"
 UNSTATED = "unstated"
@@ -52,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(
         prog="uir-export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    add_version(options)
     chosen = options.add_mutually_exclusive_group(required=True)
     chosen.add_argument(
         "--adapters",
@@ -247,7 +249,7 @@ def _traced_base(path: Path, adapters: Sequence[Adapter]) -> tuple[ExportBase, l
         network, folded = fold(base.network, adapters)
         traced = trace(network)
     except ModuleNotFoundError as error:
-        raise UsageError(f"--base needs {error.name}: pip install 'uir-edge[export]'") from error
+        raise UsageError(f"--base needs {error.name}: {install('export')}") from error
     return ExportBase(path.stem, base.architecture, UNSTATED, traced.graph, traced.weights, traced.frame), folded
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
@@ -36,6 +35,7 @@ from uir.runtime.package import (
     encode_updates,
 )
 from uir.runtime.typed import float16_graph
+from uir.runtime.version import version
 
 _MODELS: dict[Precision, str] = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
 
@@ -160,7 +160,7 @@ def write_package(
             },
             default=default.key,
             frame=base.frame,
-            provenance=Provenance(tool=f"uir-edge {version('uir-edge')}", command=list(command)),
+            provenance=Provenance(tool=f"uir-edge {version()}", command=list(command)),
             files=writer.hashes,
             router=_add_router(writer, router) if router else None,
         )
@@ -222,7 +222,7 @@ def stand_alone_model(
         "uir.licence": ", ".join(sorted(licences)),
     }
     onnx.helper.set_model_props(model, notes)
-    model.producer_name, model.producer_version = "uir-edge", version("uir-edge")
+    model.producer_name, model.producer_version = "uir-edge", version()
     return model
 
 

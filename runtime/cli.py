@@ -44,6 +44,7 @@ from uir.runtime.picture_formats import IMAGE_SUFFIXES, is_image
 from uir.runtime.restorer import DEFAULT_MEMORY_LIMIT, Restorer
 from uir.runtime.router import Router
 from uir.runtime.stage_profile import profile_table
+from uir.runtime.version import add_version
 from uir.runtime.video.options import PRESETS, VideoOptions
 
 MIB = 2**20
@@ -54,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(
         prog="uir-run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    add_version(options)
     options.add_argument("input", nargs="*", metavar="INPUT", help="videos, images, folders or quoted patterns")
     options.add_argument("-o", "--output", help="a file, or a folder for several inputs (a single one: FOLDER/)")
     options.add_argument("--overwrite", action="store_true", help="replace what stands there already")

@@ -26,6 +26,7 @@ from uir.runtime.console import run_command
 from uir.runtime.errors import UsageError
 from uir.runtime.images import process_image
 from uir.runtime.picture_formats import is_image
+from uir.runtime.version import add_version
 from uir.runtime.video.options import VideoOptions
 from uir.runtime.video.process import process_video
 
@@ -35,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     command = argparse.ArgumentParser(
         prog="uir-degrade", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    add_version(command)
     command.add_argument("input", type=Path, metavar="INPUT", help="the clean image or video")
     command.add_argument("output", type=Path, metavar="OUTPUT", help="the file to write; its suffix chooses the format")
     command.add_argument("severities", nargs="+", metavar="NAME=SEVERITY", help="what to add, for example rain=0.7")

@@ -18,6 +18,7 @@ import numpy as np
 from uir.runtime.backends import Frames, Shapes
 from uir.runtime.backends.openvino_template import Template
 from uir.runtime.errors import BackendError, MissingBackendError
+from uir.runtime.version import install
 
 
 class OpenVinoBackend:
@@ -43,7 +44,7 @@ class OpenVinoBackend:
             openvino = _import_openvino()
         except ModuleNotFoundError as error:
             raise MissingBackendError(
-                f"OpenVINO is not installed ({error}); install it with: pip install 'uir-edge[openvino]'"
+                f"OpenVINO is not installed ({error}); install it with: {install('openvino')}"
             ) from error
         except ImportError as error:  # its libraries do not fit this system
             raise BackendError(f"OpenVINO cannot be loaded: {error}; install it again: pip install openvino") from error

@@ -44,7 +44,7 @@ def test_a_refusal_is_one_line(call: Callable[..., subprocess.CompletedProcess[s
 def test_a_missing_extra_is_named(paired_package: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "skimage.metrics", raising=False)
     monkeypatch.setitem(sys.modules, "skimage", None)
-    with pytest.raises(UsageError, match=r"scikit-image: pip install 'uir-edge\[bench\]'"):
+    with pytest.raises(UsageError, match=r"scikit-image: pip install scikit-image psutil"):
         bench(["quality", "--package", str(paired_package), "--photos", str(photos)])
 
 

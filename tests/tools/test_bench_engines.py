@@ -66,9 +66,9 @@ def test_without_tensorrt_the_gate_is_still_shown(
     found = engines(typed_package, tmp_path / "e.json")["results"]
     assert_gate(typed_package, found)
     assert all((each["seconds"], each["nbytes"]) == (None, None) for each in found)
-    assert all("pip install 'uir-edge[rtx]'" in each["failure"] for each in found)
+    assert all("pip install tensorrt-rtx cuda-python" in each["failure"] for each in found)
     text = capsys.readouterr().out
-    assert text.count("pip install 'uir-edge[rtx]'") == 1
+    assert text.count("pip install tensorrt-rtx cuda-python") == 1
     assert "Built by nothing" in text
 
 

@@ -115,5 +115,5 @@ def test_a_missing_library_is_named(
     shared_package: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, module: str, package: str
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(UsageError, match=rf"{package}: pip install 'uir-edge\[bench\]'"):
+    with pytest.raises(UsageError, match=rf"{package}: pip install scikit-image psutil"):
         bench(["quality", "--package", str(shared_package), "--photos", str(photos), "--foreign"])

@@ -220,5 +220,5 @@ def test_a_missing_extra_is_said_at_once(
     paired_package: Path, monkeypatch: pytest.MonkeyPatch, module: str, more: list[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(UsageError, match=rf"uir-bench scaling needs {module}: pip install 'uir-edge\[bench\]'"):
+    with pytest.raises(UsageError, match=rf"uir-bench scaling needs {module}: pip install scikit-image psutil"):
         bench(["scaling", "--package", str(paired_package), *more])

@@ -29,9 +29,10 @@ from uir.runtime.errors import BaseModelError, MediaError, MissingFileError, Out
 from uir.runtime.factors import Factors
 from uir.runtime.merge import merge
 from uir.tools.photos import find_photos
-from uir.tools.train import cli, loop
-from uir.tools.train.data import COMMON, DegradedPatches, Sampling
+from uir.tools.train import cli, loop, work
+from uir.tools.train.data import COMMON, DegradedPatches
 from uir.tools.train.lora import LowRankUpdate
+from uir.tools.train.settings import Sampling
 
 SMALL = ["--steps", "10", "--patch", "32", "--large-patch", "64", "--batch", "8", "--rank", "2", "--workers", "0"]
 STILL = [*SMALL, "--steps", "1", "--lr", "1e-12"]
@@ -135,7 +136,7 @@ def trained(photos: Path, training_run: Path, tmp_path_factory: pytest.TempPathF
         return networks[0]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "train", keep)
+        patch.setattr(work, "train", keep)
         arguments = ["adapter", "rain", "noise", "--base", str(training_run / "base.safetensors")]
         arguments += ["--photos", str(photos), *SMALL, "--steps", "40", "--alpha", "3", "--out", str(run)]
         cli.main(arguments)
@@ -168,7 +169,7 @@ def test_peft_computes_what_was_trained_and_what_is_merged(
 def test_a_frozen_base_stays_as_it_was(trained: tuple[Path, nn.Module], training_run: Path) -> None:
     run, network = trained
     before = safetensors.numpy.load_file(training_run / "base.safetensors")
-    after = {name: tensor.numpy() for name, tensor in cli.base_weights(network).items()}
+    after = {name: tensor.numpy() for name, tensor in work.base_weights(network).items()}
     assert before.keys() == after.keys()
     for name, weight in before.items():
         np.testing.assert_array_equal(after[name], weight)
@@ -231,13 +232,13 @@ def test_a_later_adapter_joins_while_the_others_stay(
     arguments = ["adapter", "snow", "--base", str(training_run / "base.safetensors"), "--photos", str(photos), *SMALL]
     arguments += ["--steps", "20", "--singles", "0.2", "--init", str(trained[0])]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "train", keep)
+        patch.setattr(work, "train", keep)
         cli.main([*arguments, "--beside", "rain,noise", "--alpha", "3", "--out", str(tmp_path / "run")])
     assert sorted(path.name for path in (tmp_path / "run").glob("*/")) == ["snow"]
     assert max(np.abs(delta).max() for delta in deltas(tmp_path / "run" / "snow").values()) > 1e-4
     for name in ("rain", "noise"):
         before = load_adapter(trained[0] / name).updates
-        for weight, update in cli.updates(networks[0]):
+        for weight, update in work.updates(networks[0]):
             factors = before[weight]
             assert isinstance(factors, Factors)
             np.testing.assert_array_equal(update.a[name].detach().numpy(), factors.a)

@@ -20,9 +20,10 @@ from uir.runtime.router import Embedder
 from uir.tools.photos import find_photos, read_photo
 from uir.tools.publish import main as publish
 from uir.tools.train import cli
-from uir.tools.train.router import Course, fit
+from uir.tools.train.router import fit
 from uir.tools.train.router_data import GRID, MILDEST, VIEWS, DegradedLooks, Looks, Plan
 from uir.tools.train.router_network import NUMBERS, RouterNetwork, Whitening, router_onnx
+from uir.tools.train.settings import Course
 
 
 def waves(seed: int, height: int = 80, width: int = 96) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

@@ -24,6 +24,7 @@ from collections.abc import Sequence
 
 from uir.runtime.console import run_command
 from uir.runtime.errors import UsageError
+from uir.runtime.version import add_version, install
 from uir.tools.bench import engines, flicker, follow, merge, quality, rank, router, scaling, size, speed, trace, video
 from uir.tools.bench.report import Machine, add_report_options, check_report_options, publish
 
@@ -45,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="uir-bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    add_version(top)
     commands = top.add_subparsers(dest="benchmark", required=True, metavar="BENCHMARK")
     for module in BENCHMARKS:
         description = module.__doc__ or ""
@@ -71,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         missing = EXTRA.get((error.name or "").partition(".")[0])
         if missing is None:
             raise
-        raise UsageError(f"uir-bench {options.benchmark} needs {missing}: pip install 'uir-edge[bench]'") from error
+        raise UsageError(f"uir-bench {options.benchmark} needs {missing}: {install('bench')}") from error
     publish(report, machine, options)
 
 

@@ -32,6 +32,7 @@ from uir.runtime.backends.devices import DEVICES
 from uir.runtime.composition import Composition
 from uir.runtime.errors import BackendError, UsageError
 from uir.runtime.package import DEFAULT_PACKAGE, Package
+from uir.runtime.version import add_version
 from uir.tools.doctor.devices import AUTO, NAMES, Device, chosen_by_auto, find_devices
 from uir.tools.doctor.engine_cache import CacheState
 from uir.tools.doctor.libraries import LIBRARIES
@@ -48,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(
         prog="uir-doctor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    add_version(options)
     options.add_argument("--json", action="store_true", help="print everything as one JSON object")
     options.add_argument("--selftest", action="store_true", help="also run the engines of a package")
     options.add_argument("--package", type=Path, metavar="FOLDER", help=f"to test (default: {DEFAULT_PACKAGE})")

@@ -6,9 +6,9 @@ import json
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
+from uir.runtime.version import version
 from uir.tools.doctor.graphics import Graphics, find_graphics
 from uir.tools.doctor.libraries import Library, find_libraries
 from uir.tools.doctor.machine import Machine, driver_version
@@ -116,11 +116,7 @@ class Page:
 
 def look_around(done: Callable[[], object] = lambda: None) -> Page:
     """A page of all that is found without the runtime. `done` is called as each library has answered."""
-    try:
-        installed = version("uir-edge")
-    except PackageNotFoundError:
-        installed = "of unknown version: it is not installed"
-    return Page(installed, Machine.here(), find_graphics(), driver_version(), find_libraries(done))
+    return Page(version(), Machine.here(), find_graphics(), driver_version(), find_libraries(done))
 
 
 def report_broken(error: ImportError, *, as_json: bool) -> int:

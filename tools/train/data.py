@@ -6,8 +6,8 @@ So a run that resumes at step n sees what an uninterrupted run would have seen.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -21,44 +21,10 @@ from uir.calibration.degradations import degrade
 from uir.runtime.errors import UsageError
 from uir.tools.pairs import COMMON
 from uir.tools.photos import read_photo
+from uir.tools.train.settings import Sampling
 
 CONCENTRATION = 8.0
 """Of the Dirichlet distribution that draws a mix's weights: around equal ones, for two mostly within 1/4 and 3/4."""
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """What a step trains on. All patches of a step have the same composition.
-
-    Attributes:
-        singles: share of the steps that merge one adapter, on its own degradation.
-        pairs: share of the steps that merge two adapters, on both degradations.
-        triples: the same for three. The remaining steps merge none, on clean pictures, so that the base alone stays
-            the identity.
-        intact: share of the patches that are left clean although adapters are merged, so that these learn to leave
-            alone what is not degraded.
-        patch: side of the square patches, pixels.
-        batch: patches in a step.
-        large: side of the patches from step `large_from` on, as many as hold the same number of pixels: a small patch
-            shows less of a picture than the network can see, and teaches it borders that whole frames do not have.
-        favour: how often a degradation is drawn, alone or as the first of several, over one that is not named here.
-    """
-
-    singles: float = 0.6
-    pairs: float = 0.3
-    triples: float = 0.05
-    intact: float = 0.1
-    patch: int = 128
-    batch: int = 16
-    large: int = 256
-    large_from: int = 0
-    favour: Mapping[str, float] = field(default_factory=dict)
-
-    def shape(self, step: int) -> tuple[int, int]:
-        """How many patches a step has, and their side."""
-        if step < self.large_from:
-            return self.batch, self.patch
-        return max(1, self.batch * self.patch**2 // self.large**2), self.large
 
 
 @dataclass(frozen=True)

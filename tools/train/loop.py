@@ -7,7 +7,6 @@ import math
 import pickle
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from tqdm import tqdm
 from uir.runtime.errors import OutputError, UsageError
 from uir.tools.train.data import Batch, DegradedPatches
 from uir.tools.train.lora import Mix, updates
+from uir.tools.train.settings import Schedule
 
 CHECKPOINT_SECONDS = 60.0
 LOG = "log.jsonl"
@@ -28,26 +28,6 @@ FLOOR = 1e-3  # of the squared error in the logarithm: without it clean patches,
 LOSS_SCALE = 0.1  # keeps the gradients' norm below what is clipped
 DECIBELS = -10 / math.log(10)  # times the natural logarithm of the squared error
 AVERAGE_EVERY = 5  # steps: the moving average reads and writes every adapter, and need not see each step
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How the weights move.
-
-    Attributes:
-        steps: optimiser steps in all; the learning rate warms up over the first 2% and falls to zero along a cosine.
-        lr: AdamW's learning rate at its peak.
-        lora_plus: the learning rate of the factors B over that of everything else (LoRA+, Hayou et al. 2024, section
-            4).
-        ema: decay, a step, of the exponential moving average of the weights, which is what a run puts out.
-        train_base: whether the base's own weights move too.
-    """
-
-    steps: int
-    lr: float = 4e-4
-    lora_plus: float = 1.0
-    ema: float = 0.998
-    train_base: bool = False
 
 
 def train(

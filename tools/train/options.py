@@ -8,11 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from uir.calibration.degradations import DEGRADATIONS
-from uir.export.bases import ARCHITECTURES
 from uir.runtime.errors import UsageError
-from uir.tools.train.data import Sampling
-from uir.tools.train.loop import Schedule
-from uir.tools.train.router import Course
+from uir.runtime.version import add_version
+from uir.tools.train.settings import ARCHITECTURES, Course, Sampling, Schedule
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -20,9 +18,10 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="uir-train", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    add_version(top)
     kinds = top.add_subparsers(dest="kind", required=True, metavar="{base,adapter,full,router,prototype}")
     base = kinds.add_parser("base", help="a base together with one adapter for each degradation")
-    base.add_argument("--architecture", default="unet", choices=sorted(ARCHITECTURES), help="default: %(default)s")
+    base.add_argument("--architecture", default="unet", choices=ARCHITECTURES, help="default: %(default)s")
     base.add_argument("--degradations", type=_names, default=list(DEGRADATIONS), metavar="A,B", help="default: all")
     base.add_argument(
         "--init", type=Path, metavar="RUN", help="start from this run's base and adapters; those it lacks start anew"

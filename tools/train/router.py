@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from uir.runtime.router import Embedder
 from uir.tools.train.prototype import mean_embedding
 from uir.tools.train.router_data import VIEWS, DegradedLooks, Looks, Plan, gather
 from uir.tools.train.router_network import DIMENSIONS, RouterNetwork, block_steps, router_onnx
+from uir.tools.train.settings import Course
 
 BATCH = 4
 """Scenes, all views of each: what differs between them is nothing but the degradations. Many small steps learn more of
@@ -50,19 +51,6 @@ SETTINGS = RouterSettings(threshold=0.35, top_k=3, norm="sum", temperature=0.25,
 """What a package is given. The adapters were trained to be mixed by weights that sum to one, mostly within 1/4 and 3/4
 for two, up to three at once: similarities between the threshold and one, divided by their sum, stay there. Quarters
 instead of sixteenths cost 0.03 dB on training photos."""
-
-
-@dataclass(frozen=True)
-class Course:
-    """How the network is trained.
-
-    Attributes:
-        epochs: times that all pictures are gone over.
-        lr: the peak learning rate.
-    """
-
-    epochs: int = 12
-    lr: float = 2e-3
 
 
 def train_router(plan: Plan, scenes: int, course: Course, out: Path, *, workers: int, command: Sequence[str]) -> None:

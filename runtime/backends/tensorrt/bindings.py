@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from uir.runtime.errors import BackendError, MissingBackendError
+from uir.runtime.version import install
 
 Flavour = Literal["tensorrt", "tensorrt-rtx"]
 
@@ -16,10 +17,10 @@ _MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 _TITLES = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
 _REMEDIES = {
     "tensorrt": (
-        "install it with: pip install tensorrt; on a Jetson it comes with JetPack (apt install python3-libnvinfer), "
+        f"install it with: {install('gpu')}; on a Jetson it comes with JetPack (apt install python3-libnvinfer), "
         "and a virtual environment sees it if it was made with --system-site-packages"
     ),
-    "tensorrt-rtx": "install it with: pip install 'uir-edge[rtx]'",
+    "tensorrt-rtx": f"install it with: {install('rtx')}",
 }
 
 

@@ -13,16 +13,12 @@ from uir.runtime.backends.onnx_runtime import OnnxRuntimeEngine
 from uir.runtime.composition import check_name
 from uir.runtime.errors import UirError
 from uir.runtime.package import PRECISIONS
+from uir.runtime.version import install
 from uir.tools.bench.speed.judge import Timed, benchmark_app
 from uir.tools.bench.speed.subject import Restore, Subject
 
-PACKAGES = {
-    "torch": "'uir-edge[export]'",
-    "onnxscript": "'uir-edge[export]'",
-    "peft": "peft",
-    "openvino": "'uir-edge[openvino]'",
-}
-"""What pip calls the libraries that rows need, by the name that they are imported by."""
+EXTRA = {"torch": "export", "onnxscript": "export", "openvino": "openvino"}
+"""The extras that have the libraries that rows need."""
 
 GPUS = ("tensorrt", "rtx", "cuda")
 """Devices that are listed only where they can be used: a machine without a GPU need not be told so nine times."""
@@ -51,7 +47,7 @@ class NotInstalledError(UirError):
     """A row's library is missing."""
 
     def __init__(self, module: str) -> None:
-        super().__init__(f"not installed: pip install {PACKAGES.get(module, module)}")
+        super().__init__(f"not installed: {install(EXTRA[module]) if module in EXTRA else f'pip install {module}'}")
 
 
 def chosen_rows(names: Collection[str] | None) -> list[Contender]:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
+from uir.runtime.version import install
+
 SIDE = 2048  # of the matrices, at most
 COPIED = 1 << 28  # bytes, beyond any cache
 ENOUGH = 0.05  # seconds of one product, from which larger matrices are no faster
@@ -40,7 +42,7 @@ class Limits:
         try:
             import torch
         except ModuleNotFoundError:
-            self.failure = "not installed: pip install 'uir-edge[export]'"
+            self.failure = f"not installed: {install('export')}"
             return
         source = torch.zeros(COPIED, dtype=torch.uint8)
         target = torch.zeros_like(source)
