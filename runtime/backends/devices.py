@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from uir.runtime.backends import Backend
+from uir.runtime.backends.nvidia import nvidia_gpu
 from uir.runtime.errors import BackendError, MissingBackendError, UsageError
 
 if TYPE_CHECKING:
@@ -88,7 +89,9 @@ _OPENERS: dict[str, Callable[[_Wish], Backend]] = {
 
 DEVICES = ("auto", *_OPENERS)
 """What `--device` takes. `auto` is the first of the others, in this order, that the machine can use; one that is
-installed and cannot be used is passed over with a warning that says why."""
+installed and should work, but fails, is passed over with a warning that says why."""
+
+_ON_NVIDIA = ("tensorrt", "rtx", "cuda")
 
 
 def open_backend(device: str, *, exact: bool = False, throughput: bool = False) -> Backend:
@@ -109,13 +112,17 @@ def open_backend(device: str, *, exact: bool = False, throughput: bool = False) 
     if device != "auto":
         return _OPENERS[device](wish)
     failing: list[str] = []
+    gpu = nvidia_gpu()
     for name, opener in _OPENERS.items():
+        if name in _ON_NVIDIA and not gpu:
+            log.debug("auto passes over %s: there is no NVIDIA GPU, or no driver for it", name)
+            continue
         try:
             backend = opener(wish)
         except BackendError as error:
             failure = error
             if not isinstance(error, MissingBackendError):
-                failing.append(f"{name}: {error}")
+                failing.append(f"{name}: {' '.join(str(error).split())}")
             continue
         if failing:
             log.warning("auto takes %s, since what is installed for others fails: %s", name, "; ".join(failing))

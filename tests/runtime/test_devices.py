@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +20,7 @@ from onnx import numpy_helper
 from uir.runtime import Restorer
 from uir.runtime.backends import Shapes
 from uir.runtime.backends.devices import DEVICES, open_backend, unusable
+from uir.runtime.backends.nvidia import nvidia_gpu
 from uir.runtime.backends.onnx_runtime import OnnxRuntimeBackend
 from uir.runtime.backends.openvino import multiplies_bytes
 from uir.runtime.backends.trial import small_network, try_backend
@@ -258,11 +261,12 @@ def providers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("providers")
 @pytest.mark.filterwarnings("ignore:Specified provider")
-def test_auto_passes_over_what_is_installed_and_fails_and_says_why(
-    shared_package: Path, frames: Frame, caplog: pytest.LogCaptureFixture
+def test_auto_passes_over_what_fails_on_a_gpu_and_says_why(
+    shared_package: Path, frames: Frame, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if onnxruntime.get_device() == "GPU":
         pytest.skip("this ONNX Runtime can use a GPU")
+    monkeypatch.setattr("uir.runtime.backends.devices.nvidia_gpu", lambda: True)
     expected = Restorer(shared_package, "rain", device="cpu")(frames)
     assert not caplog.records
     restorer = Restorer(shared_package, "rain", device="auto", precision="fp32")
@@ -270,6 +274,7 @@ def test_auto_passes_over_what_is_installed_and_fails_and_says_why(
     (record,) = caplog.records
     said = record.getMessage()
     assert record.levelname == "WARNING"
+    assert "\n" not in said
     taken = "cpu" if unusable("openvino") else "openvino"
     assert said.startswith(f"auto takes {taken}, since what is installed for others fails: tensorrt: ")
     assert "; cuda: ONNX Runtime" in said
@@ -278,9 +283,43 @@ def test_auto_passes_over_what_is_installed_and_fails_and_says_why(
         open_backend("cuda")
 
 
+@pytest.mark.usefixtures("providers")
+def test_auto_says_nothing_where_there_is_no_gpu(caplog: pytest.LogCaptureFixture) -> None:
+    if nvidia_gpu():
+        pytest.skip("there is a GPU here")
+    assert open_backend("auto").name in ("openvino", "cpu")
+    assert not caplog.records
+    caplog.set_level("DEBUG")
+    open_backend("auto")
+    assert [record.args[0] for record in caplog.records if record.args] == ["tensorrt", "rtx", "cuda"]
+
+
+DRIVER = """
+int cuInit(unsigned flags) { return INIT; }
+int cuDeviceGetCount(int *count) { *count = COUNT; return 0; }
+"""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+@pytest.mark.parametrize(
+    ("init", "count", "there"),
+    [(0, 1, True), (0, 0, False), (100, 0, False), (999, 0, True)],
+    ids=["a GPU", "none", "no device", "a driver that fails"],
+)
+def test_a_gpu_is_what_the_driver_shows(init: int, count: int, there: bool, tmp_path: Path) -> None:
+    (tmp_path / "driver.c").write_text(DRIVER)
+    library = [f"-DINIT={init}", f"-DCOUNT={count}", "-o", "libcuda.so.1", "driver.c"]
+    subprocess.run(["cc", "-shared", "-fPIC", *library], check=True, cwd=tmp_path)
+    program = "from uir.runtime.backends.nvidia import nvidia_gpu; print(nvidia_gpu())"
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path)}
+    said = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
+    assert said.stdout == f"{there}\n"
+
+
 def test_auto_says_nothing_of_what_is_not_installed(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("uir.runtime.backends.devices.nvidia_gpu", lambda: True)
     for module in ("tensorrt", "tensorrt_rtx", "openvino"):
         monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
