@@ -22,6 +22,7 @@ else:
 ROOT = Path(__file__).parents[1]
 ROOMS = ("runtime", "calibration", "export", "tools")  # from the ground floor up
 HEAVY = {"torch", "onnxscript", "peft", "scipy", "skimage", "transformers", "pytest", "hypothesis", "psutil"}
+UNIX = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
 OPTIONAL = {"openvino", "tensorrt", "tensorrt_rtx", "pycuda", "cuda"}
 
 
@@ -78,6 +79,11 @@ def test_the_ground_floors_never_name_torch(name: str) -> None:
 @pytest.mark.parametrize("name", MODULES)
 def test_optional_backends_are_imported_only_when_used(name: str) -> None:
     assert not OPTIONAL & {imported.split(".")[0] for imported, at_once in imports(name) if at_once}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_what_only_unix_has_is_imported_only_when_used(name: str) -> None:
+    assert not UNIX & {imported.split(".")[0] for imported, at_once in imports(name) if at_once}
 
 
 def test_the_lower_floors_need_only_what_is_declared() -> None:

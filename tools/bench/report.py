@@ -63,21 +63,23 @@ class Machine:
     Attributes:
         cores: processor cores that this process may use.
         load: processes that wanted to run in the minute before the benchmark, on average. Anything well above 0 is
-            work that took time from it.
+            work that took time from it. None where the system does not tell (Windows).
     """
 
     cpu: str
     cores: int
-    load: float
+    load: float | None
     onnxruntime: str = field(default=onnxruntime.__version__)
 
     @classmethod
     def here(cls) -> Machine:
         """Describe the machine that this runs on."""
-        return cls(board() or processor(), usable_cores(), round(os.getloadavg()[0], 2))
+        load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+        return cls(board() or processor(), usable_cores(), load)
 
     def __str__(self) -> str:
-        return f"{self.cores} cores of {self.cpu}, ONNX Runtime {self.onnxruntime}, load {self.load:g} at the start"
+        load = "" if self.load is None else f", load {self.load:g} at the start"
+        return f"{self.cores} cores of {self.cpu}, ONNX Runtime {self.onnxruntime}{load}"
 
 
 def add_report_options(command: argparse.ArgumentParser) -> None:

@@ -67,8 +67,9 @@ def answer(work: Callable[[Sequence[str]], Mapping[str, Any]]) -> None:
 def _ending(ended: subprocess.CompletedProcess[str]) -> str:
     said = ended.stderr.strip().splitlines()
     last = f": {said[-1].strip()}" if said else ""
-    if ended.returncode == -signal.SIGKILL:
-        return f"was killed, as Linux does when memory runs out (dmesg | tail says so){last}"
-    if ended.returncode < 0:
-        return f"crashed with {signal.Signals(-ended.returncode).name}{last}"
+    if ended.returncode < 0:  # never on Windows
+        name = signal.Signals(-ended.returncode).name
+        if name == "SIGKILL":
+            return f"was killed, as Linux does when memory runs out (dmesg | tail says so){last}"
+        return f"crashed with {name}{last}"
     return f"failed with exit status {ended.returncode}{last}"

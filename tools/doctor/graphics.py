@@ -6,11 +6,12 @@ CUDA Driver API, "Initialization", "Version Management", "Device Management" and
 from __future__ import annotations
 
 import ctypes
+import sys
 from dataclasses import asdict, dataclass
 
 from uir.tools.doctor.children import PATIENCE, ChildError, answer, ask
 
-LIBRARY = "libcuda.so.1"
+LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 
 _MAJOR, _MINOR, _INTEGRATED = 75, 76, 18  # CUdevice_attribute: COMPUTE_CAPABILITY_MAJOR and _MINOR, INTEGRATED
 

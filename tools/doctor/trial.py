@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import resource
 import statistics
 import sys
 import time
@@ -74,7 +73,7 @@ class Measured:
         engine: backend, version and device, in words.
         first_seconds: from opening the package to the first frame, an engine built or loaded in between.
         fps: frames per second, by the median of the times of single frames.
-        peak_bytes: the most resident memory of the process.
+        peak_bytes: the most resident memory of the process; None where the system does not tell (Windows).
         gpu_bytes: what the GPU has less of at the end; None where there is none.
         costs: PSNR against float32 on the CPU of each of `also`, dB; None for one that float16's range does not hold.
     """
@@ -82,7 +81,7 @@ class Measured:
     engine: str
     first_seconds: float
     fps: float
-    peak_bytes: int
+    peak_bytes: int | None
     gpu_bytes: int | None
     costs: dict[str, float | None]
 
@@ -152,8 +151,8 @@ def _gpu_memory(device: str) -> Callable[[], int | None]:
     return lambda: available_memory(gpu) if gpu else None
 
 
-def _peak_memory(status: Path = Path("/proc/self/status")) -> int:
-    """The most resident memory that this process had, bytes.
+def _peak_memory(status: Path = Path("/proc/self/status")) -> int | None:
+    """The most resident memory that this process had, bytes; None where that cannot be told.
 
     By VmHWM of proc(5) where it is: on Linux, `ru_maxrss` may be that of the parent.
     """
@@ -161,5 +160,9 @@ def _peak_memory(status: Path = Path("/proc/self/status")) -> int:
         found = re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text(), re.MULTILINE)
         if found:
             return int(found[1]) * 1024
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows has none
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
