@@ -25,14 +25,13 @@ from filelock import FileLock, Timeout
 from uir.runtime.atomic import atomic_output
 from uir.runtime.engine_key import EngineKey
 from uir.runtime.errors import UsageError
+from uir.runtime.sizes import named_size
 
 log = logging.getLogger(__name__)
 
 SCHEMA = 1
 VARIABLE, SIZE_VARIABLE = "UIR_CACHE", "UIR_CACHE_SIZE"
 DEFAULT_BUDGET = 4 * 2**30
-_PREFIXES = "kmgt"
-_SIZE = re.compile(rf"(\d+(?:\.\d+)?)\s*(?:([{_PREFIXES}])(i?))?b?", re.ASCII | re.IGNORECASE)
 PATIENCE = 1800.0  # seconds; the longest builds, of large networks on small devices, take some ten minutes
 _TURN = 60.0  # seconds; a slow card writes a large engine in less
 _LOCK = ".uir-edge.lock"
@@ -60,15 +59,8 @@ def default_budget() -> int:
     Raises:
         UsageError: the variable is no size.
     """
-    named = os.environ.get(SIZE_VARIABLE, "").strip()
-    if not named:
-        return DEFAULT_BUDGET
-    found = _SIZE.fullmatch(named)
-    if not found:
-        raise UsageError(f"{SIZE_VARIABLE}={named}: not a size; write it as 2GiB, 500MB or a number of bytes")
-    number, prefix, binary = found.groups()
-    power = _PREFIXES.index(prefix.lower()) + 1 if prefix else 0
-    return int(float(number) * (1024 if binary else 1000) ** power)
+    named = named_size(SIZE_VARIABLE)
+    return DEFAULT_BUDGET if named is None else named
 
 
 @dataclass(frozen=True)

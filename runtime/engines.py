@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 import threading
@@ -11,7 +12,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 
@@ -19,11 +19,9 @@ from uir.runtime.backends import Backend, Engine, Shape, Shapes
 from uir.runtime.disk_cache import DiskCache
 from uir.runtime.engine_key import EngineKey
 from uir.runtime.errors import BackendError
+from uir.runtime.memory import MOST, return_memory
 
 log = logging.getLogger(__name__)
-
-MEMORY_BUDGET = 2**30
-"""Bytes of engines that are kept in memory, with the activations that each of them holds between frames."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Recipe:
         backend: builds and loads it.
         shapes: the frames that it is for; None for any.
         expected: the frames that are coming, where that is known.
-        activations: bytes that the engine holds besides its own once it has run on those.
+        bytes_per_pixel: of a frame's activations in float32.
     """
 
     key: EngineKey
@@ -44,7 +42,7 @@ class Recipe:
     backend: Backend
     shapes: Shapes | None = None
     expected: Shape | None = None
-    activations: int = 0
+    bytes_per_pixel: float = 0.0
 
 
 class EngineCache:
@@ -52,10 +50,11 @@ class EngineCache:
 
     Args:
         disk: keeps what was built for the next process, where its backend's engines are worth it.
-        budget: bytes of engines kept in memory. The one last asked for is kept whatever its size.
+        budget: bytes of engines kept in memory, with the activations that they hold between frames. The one last asked
+            for is kept whatever its size.
     """
 
-    def __init__(self, disk: DiskCache | None = None, budget: int = MEMORY_BUDGET) -> None:
+    def __init__(self, disk: DiskCache | None = None, budget: int = MOST) -> None:
         self._disk, self._budget = disk, budget
         self._engines: OrderedDict[str, _Kept] = OrderedDict()
         self._turns: dict[str, threading.Lock] = {}
@@ -83,7 +82,9 @@ class EngineCache:
             if kept is None:
                 return None
             self._engines.move_to_end(key.digest)
-            return kept.engine
+        if kept.has_grown():
+            self._give_up()
+        return kept.engine
 
     def prepare(self, recipe: Recipe) -> Future[Engine]:
         """Make the recipe's engine in the background, so that `get` finds it later.
@@ -165,15 +166,46 @@ class EngineCache:
             self._disk.remove(recipe.key)
             return None
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the engines in memory hold, by what their backends say."""
+        with self._lock:
+            return sum(kept.now() for kept in self._engines.values())
+
     def _keep(self, recipe: Recipe, engine: Engine) -> None:
         with self._lock:
-            self._engines[recipe.key.digest] = _Kept(engine, engine.nbytes + recipe.activations)
-            size = sum(kept.nbytes for kept in self._engines.values())
-            while size > self._budget and len(self._engines) > 1:
-                _, given_up = self._engines.popitem(last=False)
-                size -= given_up.nbytes
+            self._engines[recipe.key.digest] = _Kept(engine, recipe.bytes_per_pixel)
+            self._engines.move_to_end(recipe.key.digest)
+        self._give_up()
+
+    def _give_up(self) -> None:
+        """Give up the least recently used until the others fit the budget, as much as they hold by now."""
+        given_up = []
+        with self._lock:
+            sizes = {digest: kept.now() for digest, kept in self._engines.items()}
+            total = sum(sizes.values())
+            for digest in list(sizes)[:-1]:
+                if total <= self._budget:
+                    break
+                given_up.append(self._engines.pop(digest))
+                total -= sizes[digest]
+        if given_up:
+            given_up.clear()
+            return_memory()
 
 
-class _Kept(NamedTuple):
-    engine: Engine
-    nbytes: int
+class _Kept:
+    """An engine in memory, and how much of it was counted last: it grows with the frames that it runs."""
+
+    def __init__(self, engine: Engine, bytes_per_pixel: float) -> None:
+        self.engine, self._bytes_per_pixel = engine, bytes_per_pixel
+        self._counted = self.now()
+
+    def now(self) -> int:
+        """Bytes that it holds."""
+        return self.engine.nbytes + math.ceil(self.engine.held_pixels * self._bytes_per_pixel)
+
+    def has_grown(self) -> bool:
+        """Whether it holds more than when this was last asked."""
+        before, self._counted = self._counted, self.now()
+        return self._counted > before

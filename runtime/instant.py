@@ -39,8 +39,13 @@ class InstantEngine:
 
     @property
     def nbytes(self) -> int:
-        """Memory that it holds, bytes."""
+        """Memory that it holds, bytes, activations apart."""
         return self._engine.nbytes
+
+    @property
+    def held_pixels(self) -> float:
+        """Frames' pixels whose activations it holds, as `Engine` has it."""
+        return self._engine.held_pixels
 
     def run(self, composition: Composition, weights: Callable[[], Weights], frames: Frames) -> Frames:
         """Restore frames with a composition.
@@ -80,8 +85,17 @@ class Meanwhile:
 
     @property
     def nbytes(self) -> int:
-        """Memory that the engine in use holds, bytes."""
-        return self._own.result().nbytes if self._own_is_there() else self._instant.nbytes
+        """Memory that the engine in use holds, bytes, activations apart."""
+        return self._in_use.nbytes
+
+    @property
+    def held_pixels(self) -> float:
+        """Frames' pixels whose activations the engine in use holds, as `Engine` has it."""
+        return self._in_use.held_pixels
+
+    @property
+    def _in_use(self) -> Engine | InstantEngine:
+        return self._own.result() if self._own_is_there() else self._instant
 
     def run(self, frames: Frames) -> Frames:
         """Restore N x H x W x 3 uint8 RGB frames.

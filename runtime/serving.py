@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-import math
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from weakref import WeakValueDictionary
 
 from uir.runtime.backends import Backend, Engine, Shape
 from uir.runtime.composition import Composition
@@ -14,6 +15,7 @@ from uir.runtime.engine_key import EngineKey
 from uir.runtime.engines import EngineCache, Recipe
 from uir.runtime.framing import Framing
 from uir.runtime.instant import InstantEngine, Meanwhile, Weights
+from uir.runtime.memory import memory_budget
 from uir.runtime.package import PRECISIONS, Package, Precision
 
 log = logging.getLogger(__name__)
@@ -36,8 +38,11 @@ class EngineSource:
         self._package, self._backend, self._framing, self._asked = package, backend, framing, asked
         self._expected: Shape | None = None
         self._refittable = backend.refittable(sorted(package.base_weights)) if backend.durable else None
-        self._cache = EngineCache(DiskCache(default_folder(), default_budget()) if backend.durable else None)
-        self._instants: dict[EngineKey, InstantEngine] = {}
+        disk = DiskCache(default_folder(), default_budget()) if backend.durable else None
+        self._cache = EngineCache(disk, memory_budget())
+        # The cache alone decides how long a refittable engine stays that serves nothing at the moment.
+        self._instants: WeakValueDictionary[EngineKey, InstantEngine] = WeakValueDictionary()
+        self._wrapping = threading.Lock()
         self._under_way: dict[EngineKey, Future[Engine]] = {}
         self._told: set[Composition] = set()
         self._served: set[Composition] = set()
@@ -122,7 +127,8 @@ class EngineSource:
             engine = find(recipe)
             if engine is None:
                 return None
-            instant = self._instants.setdefault(recipe.key, InstantEngine(engine))  # type: ignore[arg-type]
+            with self._wrapping:  # two would each think that the engine holds what they gave it last
+                instant = self._instants.setdefault(recipe.key, InstantEngine(engine))  # type: ignore[arg-type]
         precision = self._instant_precision(composition)
         return Meanwhile(instant, composition, lambda: self._weights(composition, precision), self._prepare(own))
 
@@ -164,7 +170,7 @@ class EngineSource:
             backend,
             shapes,
             expected,
-            math.ceil(math.prod(expected or (0,)) * self._framing.contract.bytes_per_pixel),
+            self._framing.contract.bytes_per_pixel,
         )
 
     def _window(self, height: int, width: int, *, alone: bool) -> Shape:

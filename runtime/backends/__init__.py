@@ -38,11 +38,16 @@ class Engine(Protocol):
     """What a backend compiles for one composition.
 
     Attributes:
-        nbytes: memory that it holds while it is loaded, bytes, activations apart.
+        nbytes: memory that it holds now, bytes, activations apart: on the machine and on the GPU together.
+        held_pixels: of frames, as many as have their activations in float32 take the memory that it holds for
+            activations now. It grows with the largest frame that was run.
     """
 
     @property
     def nbytes(self) -> int: ...
+
+    @property
+    def held_pixels(self) -> float: ...
 
     def run(self, frames: Frames) -> Frames:
         """Restore N x H x W x 3 uint8 RGB frames. Safe to call from many threads.

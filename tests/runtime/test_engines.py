@@ -20,14 +20,16 @@ from uir.runtime.errors import BackendError
 
 
 class Echo:
-    """An engine that only knows what it was built from, and weighs a hundred bytes."""
+    """An engine that only knows what it was built from, and weighs a hundred bytes besides its largest frame."""
 
     nbytes = 100
 
     def __init__(self, built: bytes) -> None:
         self.built = built
+        self.held_pixels = 0.0
 
     def run(self, frames: Frames) -> Frames:
+        self.held_pixels = max(self.held_pixels, frames.shape[1] * frames.shape[2])
         return np.copy(frames)
 
 
@@ -96,12 +98,28 @@ def test_an_engine_above_the_budget_is_kept_alone() -> None:
     assert backend.built == [b"rain", b"haze"]
 
 
-def test_what_engines_hold_between_frames_counts() -> None:
-    backend = Counting()
-    cache = EngineCache(budget=250)
-    for wanted in (RAIN, HAZE):
-        cache.get(replace(recipe(wanted, backend), activations=100))
-    assert (cache.find(RAIN), cache.find(HAZE) is not None) == (None, True)
+def test_what_engines_hold_between_frames_counts_as_soon_as_they_hold_it() -> None:
+    cache = EngineCache(budget=350)
+    rain, haze = (replace(recipe(key, Counting()), bytes_per_pixel=2.5) for key in (RAIN, HAZE))
+    cache.get(haze)
+    engine = cache.get(rain)
+    assert cache.nbytes == 200
+    engine.run(np.zeros((1, 6, 10, 3), np.uint8))
+    assert cache.nbytes == 350
+    assert cache.get(rain) is engine
+    assert cache.find(HAZE) is not None
+    cache.get(rain)
+    engine.run(np.zeros((1, 6, 11, 3), np.uint8))
+    cache.get(rain)
+    assert (cache.find(HAZE), cache.find(RAIN), cache.nbytes) == (None, engine, 265)
+
+
+def test_an_engine_beyond_the_budget_is_kept_while_it_is_the_last() -> None:
+    cache = EngineCache(budget=0)
+    rain = cache.get(recipe(RAIN, Counting()))
+    assert cache.find(RAIN) is rain
+    cache.get(recipe(HAZE, Counting()))
+    assert cache.find(RAIN) is None
 
 
 def test_a_build_that_fails_leaves_nothing_and_is_tried_again() -> None:

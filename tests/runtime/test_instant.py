@@ -68,6 +68,8 @@ class SlowBackend(OnnxRuntimeBackend):
 class Refittable:
     """All the named weights of its model are exchanged, or it refuses."""
 
+    held_pixels = 0.0
+
     def __init__(self, backend: SlowBackend, built: bytes) -> None:
         self.backend, self.model, self.nbytes = backend, onnx.load_from_string(built), len(built)
         self.engine = OnnxRuntimeBackend("cpu").load(built)

@@ -14,7 +14,6 @@ import pytest
 
 from uir.runtime import Restorer, UirError
 from uir.runtime.composition import Composition
-from uir.runtime.engines import EngineCache
 from uir.runtime.errors import OutputError, UsageError
 from uir.runtime.package import Package
 from uir.tools.bench import scaling
@@ -81,7 +80,7 @@ def test_engines_beyond_the_budget_are_given_up(
     keys = ["rain", "haze", PAIR]
     task = Task(str(paired_package), "cpu", 512 * MIB, keys, str(tmp_path / "frames.npy"), 0.01)
     assert carry_out(task).held == 3
-    monkeypatch.setattr("uir.runtime.serving.EngineCache", lambda disk: EngineCache(disk, 1))
+    monkeypatch.setenv("UIR_MEMORY", "1")
     assert carry_out(task).held == 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import threading
 from collections import deque
@@ -34,7 +35,7 @@ class TensorRTEngine:
         device: the GPU, which must be there: TensorRT's runtime may crash without one.
 
     Attributes:
-        nbytes: size of the plan, nearly all of it weights, bytes.
+        held_pixels: none: activations are part of `nbytes`, since TensorRT says what they take.
 
     Raises:
         BackendError: this is no plan of this version and GPU, or there is no room for it.
@@ -42,7 +43,7 @@ class TensorRTEngine:
 
     def __init__(self, bindings: Bindings, plan: bytes, device: Device) -> None:
         trt = bindings.module
-        self.nbytes = len(plan)
+        self._size = len(plan)  # nearly all of it weights
         self._bindings, self._device, self._log = bindings, device, Log(trt)
         with device.active():
             self._runtime = trt.Runtime(self._log.native)
@@ -59,11 +60,21 @@ class TensorRTEngine:
         self._lanes: queue.LifoQueue[_Lane | None] = queue.LifoQueue()  # the last one used is the warmest
         for _ in range(LANES):
             self._lanes.put(None)
+        self._made: set[_Lane] = set()
         self._refitting = threading.Lock()
 
     def __del__(self) -> None:
         # TensorRT wants its objects gone in this order.
-        self._lanes = self._engine = self._runtime = None  # type: ignore[assignment]
+        self._lanes = self._made = self._engine = self._runtime = None  # type: ignore[assignment]
+
+    held_pixels = 0.0
+
+    @property
+    def nbytes(self) -> int:
+        """The plan, and what each lane takes on the GPU and for copies, bytes; one lane counts before it is made."""
+        lanes = list(self._made)
+        contexts = max(1, len(lanes)) * int(self._engine.device_memory_size_v2)
+        return self._size + contexts + sum(lane.nbytes for lane in lanes)
 
     def run(self, frames: Frames) -> Frames:
         """Restore N x H x W x 3 uint8 RGB frames. More frames than the engine takes at once go one part after another.
@@ -85,7 +96,8 @@ class TensorRTEngine:
                 while under_way:
                     self._finish(under_way)
             finally:
-                for _ in under_way:  # something failed; what is left of these lanes is not to be trusted
+                for lane, _ in under_way:  # something failed; what is left of these lanes is not to be trusted
+                    self._made.discard(lane)
                     self._lanes.put(None)
         return restored
 
@@ -141,6 +153,7 @@ class TensorRTEngine:
             except BaseException:
                 self._lanes.put(None)
                 raise
+            self._made.add(lane)
         return lane
 
     def _finish(self, under_way: deque[tuple[_Lane, Frames]]) -> None:
@@ -168,6 +181,11 @@ class _Lane:
         self._shape: tuple[int, ...] = ()
         self._launch: Callable[[], None] | None = None
         self.forget()
+
+    @property
+    def nbytes(self) -> int:
+        """Of frames, spoilt and restored, on the machine and on the GPU, bytes."""
+        return 4 * math.prod(self._shape)
 
     def submit(self, frames: Frames) -> None:
         """Queue frames. All copies and kernels of a size are recorded at its second run, and then launched at once."""

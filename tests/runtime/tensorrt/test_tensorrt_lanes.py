@@ -106,6 +106,7 @@ class Native:
     """TensorRT's engine."""
 
     num_io_tensors, refittable = 2, False
+    device_memory_size_v2 = 1000
 
     def __init__(self, gpu: Gpu, faults: list[str], contexts: list[Context]) -> None:
         self.gpu, self.faults, self.contexts = gpu, faults, contexts
@@ -165,6 +166,21 @@ def test_a_size_is_recorded_at_its_second_run_and_launched_from_then_on(rig: Sim
     assert np.array_equal(rig.engine.run(larger), 255 - larger)
     assert (rig.gpu.recordings, rig.gpu.launches) == (1, 4)
     assert len(rig.contexts) == 1, "calls one after another share a lane"
+
+
+def test_what_it_holds_is_the_plan_and_what_its_lanes_hold(rig: SimpleNamespace) -> None:
+    assert (rig.engine.nbytes, rig.engine.held_pixels) == (len(b"plan") + 1000, 0)
+    one, two = (4 * 3 * side**2 for side in (16, 32))
+    rig.engine.run(frames(1))
+    assert rig.engine.nbytes == len(b"plan") + 1000 + one
+    rig.engine.run(frames(1, side=32))
+    assert rig.engine.nbytes == len(b"plan") + 1000 + two
+    rig.engine.run(frames(4))
+    assert rig.engine.nbytes == len(b"plan") + LANES * (1000 + 2 * one)
+    rig.faults.append("once")
+    with pytest.raises(BackendError):
+        rig.engine.run(frames(4, side=32))
+    assert rig.engine.nbytes == len(b"plan") + (LANES - 1) * 1000 + (LANES - 1) * 2 * one
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 5, 8])
