@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from uir.calibration.degradations import DEGRADATIONS
@@ -95,14 +96,23 @@ def single_cases(restorer: Restorer, severities: Sequence[float], full: Mapping[
     return cases
 
 
+def gaussian(clean: Frame, sigma: float, seed: int) -> Frame:
+    """A picture with Gaussian white noise, of a standard deviation of `sigma` of 255, rounded to 8 bits."""
+    noisy = clean + sigma * np.random.default_rng(seed).standard_normal(clean.shape)
+    return np.rint(noisy).clip(0, 255).astype(np.uint8)
+
+
+def as_jpeg(clean: Frame, quality: float, _seed: int) -> Frame:
+    """A picture that was stored as JPEG, by OpenCV, its colour at half the resolution (4:2:0), and read back."""
+    how = [cv2.IMWRITE_JPEG_QUALITY, int(quality)]
+    how += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420]
+    stored = cv2.imencode(".jpg", clean[..., ::-1], how)[1]
+    return np.ascontiguousarray(np.asarray(cv2.imdecode(stored, cv2.IMREAD_COLOR), np.uint8)[..., ::-1])
+
+
 def gaussian_case(noise: Case) -> Case:
-    """What is tried against noise, on that of the literature: Gaussian, white, of sigma 25, rounded to 8 bits."""
-
-    def degrade(clean: Frame, sigma: float, seed: int) -> Frame:
-        noisy = clean + sigma * np.random.default_rng(seed).standard_normal(clean.shape)
-        return np.rint(noisy).clip(0, 255).astype(np.uint8)
-
-    return Case(f"Gaussian, sigma {SIGMA:g}", degrade, [SIGMA], noise.methods)
+    """What is tried against noise, on that of the literature: of sigma 25."""
+    return Case(f"Gaussian, sigma {SIGMA:g}", gaussian, [SIGMA], noise.methods)
 
 
 def pair_cases(restorer: Restorer, severities: Sequence[float]) -> list[Case]:

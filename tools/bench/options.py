@@ -23,10 +23,14 @@ def add_package_option(command: argparse.ArgumentParser) -> None:
     )
 
 
-def add_photo_options(command: argparse.ArgumentParser) -> None:
-    """The photos that are degraded, how many and how large, and what is drawn for them."""
+def add_photo_options(command: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """The photos that are degraded, how many and how large, and what is drawn for them.
+
+    Args:
+        required: False where the benchmark has pictures of other kinds as well (see `of_photos`).
+    """
     command.add_argument(
-        "--photos", type=Path, required=True, metavar="FOLDER", help="clean photos, which no adapter was trained on"
+        "--photos", type=Path, required=required, metavar="FOLDER", help="clean photos, which no adapter was trained on"
     )
     command.add_argument("--seed", type=int, default=0, help="fixes everything random (default: %(default)s)")
     command.add_argument("--limit", type=int, metavar="N", help="only the first N photos")
@@ -54,6 +58,18 @@ def check_photo_options(options: argparse.Namespace) -> None:
     """Raise a UsageError where one of the photo options makes no sense."""
     for name, least in (("seed", 0), ("limit", 1), ("max_side", 16)):
         check_least(options, name, least)
+
+
+def of_photos(command: argparse.ArgumentParser, *names: str) -> None:
+    """Say which options, that were added before, mean nothing where --photos is not given."""
+    command.set_defaults(of_photos={name: command.get_default(name) for name in names})
+
+
+def check_without_photos(options: argparse.Namespace) -> None:
+    """Raise a UsageError where an option was given that means nothing without --photos."""
+    for name, default in options.of_photos.items():
+        if getattr(options, name) != default:
+            raise UsageError(f"--{name.replace('_', '-')} goes with --photos, which was not given")
 
 
 def check_least(options: argparse.Namespace, name: str, least: int) -> None:

@@ -6,7 +6,16 @@ adapter does; and of clean photos put through the adapter. For pairs of degradat
 by the better of the two adapters alone, by their half-and-half mix, and by the best of all weights (--oracle). And for
 the degradations of other libraries, which no adapter was trained on (--foreign).
 
+Or on public sets, in the photos' place: pairs of a degraded picture and its truth (--pairs), and clean pictures as they
+are, with Gaussian noise and as JPEG (--clean): by the adapter and by automatic mode, in which the router chooses, the
+worst picture beside the mean.
+
 Pictures are 8-bit, as shipped. The same seed degrades a photo the same way again.
+
+Examples:
+  uir-bench quality --photos photos/ --foreign --sheet sheet.png
+  uir-bench quality --pairs rain=Rain100H/ --pairs noise=PolyU/ --json pairs.json
+  uir-bench quality --clean CBSD68/ --noise 15,25,50
 """
 
 from __future__ import annotations
@@ -44,9 +53,11 @@ from uir.tools.bench.options import (
     add_photo_options,
     add_severities_option,
     check_photo_options,
+    of_photos,
 )
 from uir.tools.bench.oracle import STEPS, grid_case, with_oracle
 from uir.tools.bench.peers import PEERS
+from uir.tools.bench.public import add_public_options, is_public, measure_public
 from uir.tools.bench.quality_tables import Results, notes, tables
 from uir.tools.bench.report import Report
 from uir.tools.bench.sample import Method
@@ -57,7 +68,7 @@ from uir.tools.photos import find_photos, read_photo
 def add_options(command: argparse.ArgumentParser) -> None:
     """The benchmark's options."""
     add_package_option(command)
-    add_photo_options(command)
+    add_photo_options(command, required=False)
     command.add_argument(
         "--full",
         action="append",
@@ -77,6 +88,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--sheet", type=Path, metavar="FILE.png", help="also draw a contact sheet, with a row for each degradation"
     )
+    of_photos(command, "full", "oracle", "foreign", "severities", "sheet", "max_side")
+    add_public_options(command)
 
 
 @dataclass(frozen=True)
@@ -104,6 +117,8 @@ def measure(options: argparse.Namespace) -> Report:
             be written.
         ModuleNotFoundError: a library of the `bench` extra is missing.
     """
+    if is_public(options):
+        return measure_public(options)
     _check(options)
     photos = find_photos(options.photos, options.limit)
     restorer = Restorer(options.package)

@@ -5,9 +5,14 @@ together. A picture is taken for what it is most similar to. Of two degradations
 a clean picture must be left alone. Also by operators of other libraries, which the router was not trained on
 (--foreign), and with what its weights are worth when they restore (--mixes).
 
+Or on real pictures, in the photos' place: --real takes a folder of folders that are named by what is in their pictures:
+as an adapter is, clean, or by another word for it (fog and mist are haze, dark and night lowlight, ...); what follows
+an underscore or a hyphen may be anything, as in rain_web.
+
 Examples:
   uir-bench router --package restore.uir --photos photos/
   uir-bench router --package restore.uir --photos photos/ --foreign --mixes --json router.json
+  uir-bench router --package restore.uir --real pictures/
 """
 
 from __future__ import annotations
@@ -30,11 +35,14 @@ from uir.tools.bench.options import (
     add_severities_option,
     add_size_option,
     check_photo_options,
+    check_without_photos,
+    of_photos,
 )
 from uir.tools.bench.report import Report
 from uir.tools.bench.router_cases import Answer, Question, ask, foreign_questions, questions
 from uir.tools.bench.router_cost import measure_cost
 from uir.tools.bench.router_mixes import measure_mix, mix_cases, pictures
+from uir.tools.bench.router_real import measure_real, real_notes, real_table
 from uir.tools.bench.router_tables import by_level, notes, summarise, tables
 from uir.tools.photos import find_photos, read_photo
 
@@ -42,7 +50,10 @@ from uir.tools.photos import find_photos, read_photo
 def add_options(command: argparse.ArgumentParser) -> None:
     """The benchmark's options."""
     add_package_option(command)
-    add_photo_options(command)
+    add_photo_options(command, required=False)
+    command.add_argument(
+        "--real", type=Path, metavar="FOLDER", help="look at real pictures, in folders named by what is in them"
+    )
     add_severities_option(command)
     add_size_option(command)
     command.add_argument(
@@ -51,6 +62,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--mixes", action="store_true", help="also restore by the router's weights and by others, which takes long"
     )
+    of_photos(command, "severities", "size", "foreign", "mixes", "max_side")
 
 
 def measure(options: argparse.Namespace) -> Report:
@@ -61,10 +73,15 @@ def measure(options: argparse.Namespace) -> Report:
         ModuleNotFoundError: a library of the `bench` extra is missing.
     """
     check_photo_options(options)
+    if (options.real is None) == (options.photos is None):
+        raise UsageError("give --photos or --real, one of them, with a folder")
     package = Package(options.package)
-    router, restorer = Router(package), Restorer(package)
+    router = Router(package)
     if not router.adapters:
         raise UsageError(f"{options.package}: none of its adapters has a prototype, so there is nothing to choose")
+    if options.real:
+        return _on_real(options, package, router)
+    restorer = Restorer(package)
     photos = find_photos(options.photos, options.limit)
     cost = measure_cost(package, router, restorer, options.size)
     asked = questions(router, options.severities)
@@ -92,7 +109,7 @@ def measure(options: argparse.Namespace) -> Report:
     results = summarise(found, strange, cost, mixes)
     settings = {
         "package": str(options.package),
-        "router": package.manifest.files[package.manifest.router.file] if package.manifest.router else None,
+        "router": _identity(package),
         "photos": [photo.name for photo in photos],
         "severities": options.severities,
         "seed": options.seed,
@@ -101,3 +118,20 @@ def measure(options: argparse.Namespace) -> Report:
     }
     first = f"{len(photos)} photos, seed {options.seed}, adapters {', '.join(router.adapters)}."
     return Report(settings, results, tables(results), [first, *notes(results)])
+
+
+def _on_real(options: argparse.Namespace, package: Package, router: Router) -> Report:
+    check_without_photos(options)
+    results = measure_real(router, options.real, options.limit)
+    settings = {
+        "package": str(options.package),
+        "router": _identity(package),
+        "real": str(options.real),
+        "limit": options.limit,
+    }
+    return Report(settings, results, [real_table(results)], real_notes(results))
+
+
+def _identity(package: Package) -> str | None:
+    """The hash of the router's network."""
+    return package.manifest.files[package.manifest.router.file] if package.manifest.router else None

@@ -6,13 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 from uir.calibration.degradations import DEGRADATIONS
 from uir.runtime.decision import CLEAN_NAME
 from uir.runtime.router import Router
-from uir.tools.bench.cases import PAIRS, Case, degrading
+from uir.tools.bench.cases import PAIRS, Case, as_jpeg, degrading
 from uir.tools.bench.foreign import LEVELS, OPERATORS, Operator
 from uir.tools.bench.metrics import Frame
 from uir.tools.pairs import COMMON
@@ -44,7 +41,7 @@ class Answer:
 
     Attributes:
         ranked: the adapters from the most similar on, and `clean` among them.
-        composition: the key of what the picture would be restored with.
+        composition: the key of what the picture would be restored with, or `clean`.
         weights: the same by adapter.
     """
 
@@ -70,7 +67,7 @@ def questions(router: Router, severities: Sequence[float]) -> list[Question]:
     known = [name for name in DEGRADATIONS if name in router.adapters]
     asked = [
         Question((), Case(CLEAN_NAME, lambda clean, *_: clean, [0.0], {})),
-        Question((), Case(CODED, _stored, QUALITIES, {})),
+        Question((), Case(CODED, as_jpeg, QUALITIES, {})),
     ]
     wanted = [(name,) for name in known] + [pair for pair in MIXED if set(pair) <= set(known)]
     return asked + [Question(names, Case("+".join(names), degrading(*names), severities, {})) for names in wanted]
@@ -92,19 +89,19 @@ def ask(
     answers = []
     for photo, clean in photos:
         for level in question.case.levels:
-            similarities = router.look(question.case.sample(clean, photo, level, seed).degraded)
-            ranked = sorted(similarities, key=lambda name: -similarities[name])
-            chosen = router.weigh(similarities)
-            answers.append(Answer(photo.name, level, tuple(ranked), chosen.key, chosen.weights))
+            answers.append(see(router, question.case.sample(clean, photo, level, seed).degraded, photo.name, level))
             done()
     return answers
+
+
+def see(router: Router, frame: Frame, photo: str, level: float) -> Answer:
+    """What the router makes of one picture."""
+    similarities = router.look(frame)
+    ranked = sorted(similarities, key=lambda name: -similarities[name])
+    chosen = router.weigh(similarities)
+    return Answer(photo, level, tuple(ranked), chosen.key, chosen.weights)
 
 
 def share(answers: Sequence[Answer], right: Callable[[Answer], bool]) -> float:
     """How many of the answers are right, from 0 to 1."""
     return sum(map(right, answers)) / len(answers)
-
-
-def _stored(clean: Frame, quality: float, _: int) -> Frame:
-    stored = cv2.imencode(".jpg", clean[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(quality)])[1]
-    return np.ascontiguousarray(np.asarray(cv2.imdecode(stored, cv2.IMREAD_COLOR), np.uint8)[..., ::-1])

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from uir.runtime.composition import BASE_KEY
 from uir.runtime.decision import CLEAN_NAME
 from uir.tools.bench.report import Table
 from uir.tools.bench.router_cases import CODED, Answer, Question, share
@@ -73,7 +72,7 @@ def by_level(question: Question, answers: Sequence[Answer]) -> dict[str, float]:
 
     def right(answer: Answer) -> bool:
         if not question.names:
-            return answer.composition == BASE_KEY
+            return answer.composition == CLEAN_NAME
         if len(question.names) == 1:
             return answer.first == question.names[0]
         return answer.among_first(question.names)
