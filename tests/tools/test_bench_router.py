@@ -6,13 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from uir.runtime.composition import Composition
 from uir.runtime.errors import UsageError
+from uir.runtime.package import Package
+from uir.runtime.router import Router
 from uir.tools.bench.cases import Case
 from uir.tools.bench.cli import main as bench
-from uir.tools.bench.router_cases import Answer, Question
+from uir.tools.bench.router_cases import Answer, Question, ask, questions
 from uir.tools.bench.router_mixes import grid
 from uir.tools.bench.router_tables import by_level
 
@@ -63,12 +66,22 @@ def test_answers_are_right_where_they_should_be() -> None:
     answers = [
         Answer("a", 0.5, ("rain", "clean", "haze", "noise"), "rain", {"rain": 1.0}),
         Answer("b", 0.5, ("rain", "noise", "haze", "clean"), "rain", {"rain": 1.0}),
-        Answer("a", 1.0, ("clean", "haze", "rain", "noise"), "base", {}),
+        Answer("a", 1.0, ("clean", "haze", "rain", "noise"), "clean", {}),
     ]
     pair = Question(("rain", "haze"), case)
     assert by_level(pair, answers) == {"0.5": 0.5, "1": 1.0, "mean": pytest.approx(2 / 3)}
     assert by_level(Question(("rain",), case), answers) == {"0.5": 1.0, "1": 0.0, "mean": pytest.approx(2 / 3)}
     assert by_level(Question((), case), answers) == {"0.5": 0.0, "1": 1.0, "mean": pytest.approx(1 / 3)}
+
+
+def test_a_clean_picture_that_is_left_alone_counts_as_right(routed_package: Path) -> None:
+    """The router of colours takes grey for clean."""
+    clean = questions(Router(Package(routed_package)), [0.5])[0]
+    grey, red = (np.full((30, 40, 3), colour, np.uint8) for colour in (120, (220, 20, 20)))
+    answers = ask(
+        Router(Package(routed_package)), clean, [(Path("grey.png"), grey), (Path("red.png"), red)], 0, lambda: None
+    )
+    assert by_level(clean, answers)["mean"] == 0.5
 
 
 def test_the_grid_has_every_mix_and_the_uniform_one() -> None:

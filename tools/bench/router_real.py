@@ -55,14 +55,14 @@ class RealScores:
 
 @dataclass(frozen=True)
 class RealResults:
-    """All that was measured, and the folders whose names say nothing."""
+    """All that was measured, and the folders whose names are of no adapter that there is."""
 
     folders: Sequence[RealScores]
     passed_over: Sequence[str]
 
 
 def expected_adapter(folder: str, adapters: Sequence[str]) -> str | None:
-    """What a folder's name says is in its pictures: an adapter, `clean`, or None where it says nothing.
+    """What a folder's name says is in its pictures: an adapter, `clean`, or None for anything else.
 
     A name is an adapter's or one of `SYNONYMS`; what follows an underscore or a hyphen may be anything (`rain_web`).
     """
@@ -135,7 +135,7 @@ def real_notes(results: RealResults) -> list[str]:
     mean = sum(each.found for each in folders) / len(folders)
     notes = [f"Found, mean of {len(folders)} folders: {mean:.1%}. A decision may be for several adapters."]
     if results.passed_over:
-        notes.append(f"Passed over, for their names say nothing: {', '.join(results.passed_over)}.")
+        notes.append(f"Passed over, for no adapter here is named so: {', '.join(results.passed_over)}.")
     return notes
 
 
