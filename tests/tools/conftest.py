@@ -43,6 +43,16 @@ def typed_package(zoo: Path, photos: Path, tmp_path_factory: pytest.TempPathFact
     return path
 
 
+@pytest.fixture(scope="session")
+def routed(zoo: Path, colour_router: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package whose router takes red for rain, green for haze, blue for noise, and grey for clean."""
+    path = tmp_path_factory.mktemp("routed") / "restore.uir"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("uir.export.zoo.ZOO", zoo)
+        export(["--adapters", "haze,noise,rain", "--router", str(colour_router), "-o", str(path)])
+    return path
+
+
 @pytest.fixture
 def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user's file, `there.png`, in the folder that the test is in; it holds `mine`."""

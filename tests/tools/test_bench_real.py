@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 
 from uir.runtime import UirError
+from uir.tools.bench import router
 from uir.tools.bench.cli import main as bench
 from uir.tools.bench.router_cases import Answer
-from uir.tools.bench.router_real import expected_adapter, summarise_real
+from uir.tools.bench.router_real import SYNONYMS, expected_adapter, summarise_real
 
 COLOURS = {"red": (220, 20, 20), "green": (20, 220, 20), "blue": (20, 20, 220), "grey": (120, 120, 120)}
 
@@ -83,6 +85,12 @@ def test_an_expected_adapter_may_stand_among_others() -> None:
     found = summarise_real("rain", "rain", answers)
     assert (found.found, found.clean, found.others) == (0.25, 0.25, {"haze": 0.5, "noise": 0.25})
     assert list(found.others) == ["haze", "noise"]
+
+
+def test_the_help_names_every_synonym() -> None:
+    assert router.__doc__ is not None
+    words = re.findall(r"[a-z_]+", router.__doc__)
+    assert set(SYNONYMS) <= set(words)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ a clean picture must be left alone. Also by operators of other libraries, which 
 (--foreign), and with what its weights are worth when they restore (--mixes).
 
 Or on real pictures, in the photos' place: --real takes a folder of folders that are named by what is in their pictures:
-as an adapter is, clean, or by another word for it (fog and mist are haze, dark and night lowlight, ...); what follows
-an underscore or a hyphen may be anything, as in rain_web.
+as an adapter is, or clean, or fog, foggy, mist, smog (haze), dark, night, low_light (lowlight), rainy, snowy, drops,
+raindrops, noisy, blurry. What follows an underscore or a hyphen may be anything, as in rain_web.
 
 Examples:
   uir-bench router --package restore.uir --photos photos/
