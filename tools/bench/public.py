@@ -86,6 +86,8 @@ def measure_public(options: argparse.Namespace) -> Report:
         check_least(options, name, least)
     package = Package(options.package)
     router, restorer = Router(package), Restorer(package)
+    if not router.adapters:
+        raise UsageError(f"{options.package}: none of its adapters has a prototype, so automatic mode has no choice")
     sets = _sets(options, restorer.adapters)
     pictures = sum(len(each.pictures) for each in sets)
     with tqdm(total=pictures, unit="picture", desc="reading", disable=None, leave=False) as bar:
