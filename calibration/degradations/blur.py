@@ -44,7 +44,7 @@ def blur(image: Image, severity: float, seed: int, seconds: float = 0.0) -> Imag
         points = _path(38 * scale * severity, rng, seconds)
     else:
         points = _disc(10 * scale * severity, rng, seconds)
-    blurred = cv2.filter2D(to_linear(image), -1, _kernel(points), borderType=cv2.BORDER_REPLICATE)
+    blurred = cv2.filter2D(to_linear(image), -1, point_spread(points), borderType=cv2.BORDER_REPLICATE)
     return to_encoded(np.asarray(blurred, np.float32))
 
 
@@ -76,7 +76,7 @@ def _path(length: float, rng: np.random.Generator, seconds: float) -> NDArray[np
     return points
 
 
-def _kernel(points: NDArray[np.complex128]) -> NDArray[np.float32]:
+def point_spread(points: NDArray[np.complex128]) -> NDArray[np.float32]:
     """The kernel that spreads light over the points (in pixels, x + iy) about their mean; odd sides, sum 1."""
     points = points - points.mean()
     left, top = np.floor(points.real).astype(int), np.floor(points.imag).astype(int)
