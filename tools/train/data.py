@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from uir.calibration.degradations import degrade
+from uir.calibration.degradations.families import pair
 from uir.runtime.errors import UsageError
 from uir.tools.pairs import COMMON
 from uir.tools.photos import read_photo
@@ -29,7 +29,10 @@ CONCENTRATION = 8.0
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's pictures, N x 3 x H x W in [0, 1], and the composition to restore them with."""
+    """One step's pictures, N x 3 x H x W in [0, 1], and the composition to restore them with.
+
+    What is called clean has still what names no degradation: the lens, the grain, the file (`families.pair`).
+    """
 
     weights: dict[str, float]
     degraded: Tensor
@@ -84,10 +87,9 @@ class DegradedPatches(Dataset[Batch]):
         clean, degraded = [], []
         for _ in range(count):
             patch = self._patch(self.pictures[rng.choice(choices)], side, rng)
-            severities = {name: float(rng.uniform(0.02, 1.0)) for name in weights}
-            seed = int(rng.integers(2**31))
-            worse = patch if rng.random() < self.sampling.intact else degrade(patch, severities, seed)
-            clean.append(patch)
+            present = () if rng.random() < self.sampling.intact else tuple(weights)
+            worse, better = pair(patch, present, present, int(rng.integers(2**31)))
+            clean.append(better)
             # Frames arrive as 8-bit codes; train on what will be seen.
             degraded.append((np.rint(worse * 255) / 255).astype(np.float32))
         return Batch(weights, _to_tensor(degraded), _to_tensor(clean))
