@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from uir.calibration.frames import Frames
 from uir.calibration.gate import FLOAT16_PSNR, INT8_LARGEST_LOSS, INT8_LOSS, Cost, Judge
-from uir.runtime.package import PRECISIONS, Precision
+from uir.runtime.manifest import PRECISIONS, Precision
 from uir.runtime.qdq import products
 from uir.runtime.quantize import Frame, Network, best_method, mean_error, ranges
 from uir.runtime.typed import float16_graph

@@ -38,7 +38,8 @@ from uir.runtime.console import run_command
 from uir.runtime.engine_commands import build_engines, engine_line, frame_size
 from uir.runtime.errors import UsageError
 from uir.runtime.factors import Adapter
-from uir.runtime.package import DEFAULT_PACKAGE, Manifest
+from uir.runtime.manifest import Manifest
+from uir.runtime.package import DEFAULT_PACKAGE
 from uir.runtime.restorer import Restorer
 from uir.runtime.version import add_version, install
 

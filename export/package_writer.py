@@ -16,15 +16,14 @@ from numpy.typing import NDArray
 from uir.calibration.precision import Trial, Trials, recommended
 from uir.runtime.atomic import atomic_output
 from uir.runtime.composition import Composition
-from uir.runtime.errors import OutputError
-from uir.runtime.factors import Adapter, DenseDelta
-from uir.runtime.merge import fill_graph, merge
-from uir.runtime.package import (
-    MANIFEST,
+from uir.runtime.errors import OutputError, PackageError
+from uir.runtime.factors import Adapter
+from uir.runtime.manifest import (
     SCHEMA,
     AdapterEntry,
     BaseEntry,
     CompositionEntry,
+    FileEntry,
     FrameContract,
     Manifest,
     Precision,
@@ -32,9 +31,11 @@ from uir.runtime.package import (
     Provenance,
     RouterEntry,
     RouterSettings,
-    encode_updates,
 )
+from uir.runtime.manifest_file import MANIFEST, encode_manifest, file_entry, seal
+from uir.runtime.merge import fill_graph, merge
 from uir.runtime.typed import float16_graph
+from uir.runtime.updates import count_parameters, encode_updates
 from uir.runtime.version import version
 
 _MODELS: dict[Precision, str] = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
@@ -110,6 +111,7 @@ def write_package(
 
     Raises:
         OutputError: the destination exists (and `overwrite` is not set, or it is no package), or cannot be written.
+        PackageError: a part is beyond what a package may hold, such as two adapters whose names differ by case alone.
     """
     if overwrite and destination.exists() and not (destination / MANIFEST).is_file():
         raise OutputError(f"{destination}: is not a package, so it is not overwritten; give another name with -o")
@@ -128,7 +130,7 @@ def write_package(
             file = f"adapters/{adapter.name}.safetensors"
             writer.add(file, safetensors.numpy.save(encode_updates(dict(adapter.updates))))
             entries[adapter.name] = AdapterEntry(
-                file=file, rank=adapter.rank, parameters=_parameters(adapter), licence=item.licence
+                file=file, rank=adapter.rank, parameters=count_parameters(adapter.updates), licence=item.licence
             )
         for composition in compositions:
             trials = tried.get(composition, {})
@@ -161,12 +163,15 @@ def write_package(
             default=default.key,
             frame=base.frame,
             provenance=Provenance(tool=f"uir-edge {version()}", command=list(command)),
-            files=writer.hashes,
+            files=writer.files,
             router=_add_router(writer, router) if router else None,
         )
-        encoded = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
-        (folder / MANIFEST).write_bytes(encoded + b"\n")
-    return manifest
+        try:
+            sealed = seal(manifest)
+        except ValueError as error:
+            raise PackageError(f"{destination}: would not be read back: {error}") from error
+        (folder / MANIFEST).write_bytes(encode_manifest(sealed))
+    return sealed
 
 
 def _add_router(writer: _Writer, router: ExportRouter) -> RouterEntry:
@@ -226,22 +231,15 @@ def stand_alone_model(
     return model
 
 
-def _parameters(adapter: Adapter) -> int:
-    return sum(
-        update.values.size if isinstance(update, DenseDelta) else update.a.size + update.b.size
-        for update in adapter.updates.values()
-    )
-
-
 class _Writer:
-    """Writes files below a folder and keeps their hashes."""
+    """Writes files below a folder and keeps what the manifest knows them by."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.hashes: dict[str, str] = {}
+        self.files: dict[str, FileEntry] = {}
 
     def add(self, name: str, content: bytes) -> None:
         path = self._folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-        self.hashes[name] = hashlib.sha256(content).hexdigest()
+        self.files[name] = file_entry(content)

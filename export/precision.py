@@ -12,8 +12,8 @@ from uir.calibration.precision import Trials, hold_the_mean, try_precisions
 from uir.export.package_writer import ExportBase
 from uir.runtime.composition import Composition, check_name
 from uir.runtime.factors import Adapter
+from uir.runtime.manifest import PRECISIONS, CompositionEntry, Precision, PrecisionEntry
 from uir.runtime.merge import merge
-from uir.runtime.package import PRECISIONS, CompositionEntry, Precision, PrecisionEntry
 from uir.runtime.quantize import Network
 
 AUTO = "auto"

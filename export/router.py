@@ -21,7 +21,7 @@ from uir.export.tensors import read_tensors
 from uir.export.zoo import zoo_adapters
 from uir.runtime.decision import CLEAN_NAME
 from uir.runtime.errors import AdapterError, BaseModelError, MissingFileError
-from uir.runtime.package import RouterSettings
+from uir.runtime.manifest import RouterSettings
 from uir.runtime.router import Embedder
 
 MODEL, SETTINGS, PROTOTYPES = "router.onnx", "router.json", "prototypes.safetensors"

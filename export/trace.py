@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from uir.runtime.errors import BaseModelError
-from uir.runtime.package import FrameContract
+from uir.runtime.manifest import FrameContract
 
 OPSET = 18
 WEIGHTS_FILE = "base.safetensors"

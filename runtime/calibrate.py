@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import msgspec
@@ -10,8 +9,10 @@ import msgspec
 from uir.runtime.atomic import atomic_output
 from uir.runtime.composition import Composition
 from uir.runtime.errors import OutputError
+from uir.runtime.manifest import CompositionEntry, Precision, PrecisionEntry
+from uir.runtime.manifest_file import MANIFEST, encode_manifest, file_entry, seal
 from uir.runtime.merge import merge_package
-from uir.runtime.package import MANIFEST, CompositionEntry, Package, Precision, PrecisionEntry
+from uir.runtime.package import Package
 from uir.runtime.quantize import Network, best_method, enough_psnr, mean_error, psnr, ranges
 from uir.runtime.samples import sample_frames
 
@@ -63,14 +64,15 @@ def _keep(package: Package, composition: Composition, entry: PrecisionEntry, fil
     listed = package.manifest.compositions.get(composition.key, CompositionEntry(recommended="fp32", precisions={}))
     tried = {**listed.precisions, "int8": entry}
     recommended: Precision = "int8" if entry.passed else "fp16" if listed.recommended != "fp32" else "fp32"
-    manifest = msgspec.structs.replace(
+    changed = msgspec.structs.replace(
         package.manifest,
         compositions={
             **package.manifest.compositions,
             composition.key: CompositionEntry(recommended=recommended, precisions=tried),
         },
-        files={**package.manifest.files, file: hashlib.sha256(graph).hexdigest()},
+        files={**package.manifest.files, file: file_entry(graph)},
     )
+    manifest = seal(changed)
     with atomic_output(package.path / MANIFEST, overwrite=True) as temporary:
-        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+        temporary.write_bytes(encode_manifest(manifest))
     package.manifest = manifest

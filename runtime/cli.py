@@ -39,7 +39,8 @@ from uir.runtime.engine_commands import COMMANDS, build_engines, clear_engines, 
 from uir.runtime.errors import UirError, UsageError
 from uir.runtime.follow import FollowOptions
 from uir.runtime.inputs import collect_all, pair_outputs
-from uir.runtime.package import DEFAULT_PACKAGE, PRECISIONS, Package
+from uir.runtime.manifest import PRECISIONS
+from uir.runtime.package import DEFAULT_PACKAGE, Package
 from uir.runtime.picture_formats import IMAGE_SUFFIXES, is_image
 from uir.runtime.restorer import DEFAULT_MEMORY_LIMIT, Restorer
 from uir.runtime.router import Router

@@ -27,7 +27,7 @@ from uir.runtime.cuts import CutDetector
 from uir.runtime.decision import CLEAN, CLEAN_NAME, Decision
 from uir.runtime.errors import BackendError, FrameError, UsageError
 from uir.runtime.framing import check_frame
-from uir.runtime.package import Precision
+from uir.runtime.manifest import Precision
 from uir.runtime.pipeline import Work
 from uir.runtime.restorer import Restorer
 

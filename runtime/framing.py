@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from uir.runtime.backends import Backend, Shapes
 from uir.runtime.errors import FrameError
-from uir.runtime.package import FrameContract
+from uir.runtime.manifest import FrameContract
 from uir.runtime.tiles import Grid, plan
 
 USUAL = 720, 1280

@@ -21,7 +21,8 @@ from uir.runtime.composition import Composition
 from uir.runtime.errors import PackageError
 from uir.runtime.factors import Adapter, DenseDelta, Factors
 from uir.runtime.float16 import GAIN
-from uir.runtime.package import Package, Precision
+from uir.runtime.manifest import Precision
+from uir.runtime.package import Package
 
 Weights = Mapping[str, NDArray[np.float32]]
 

@@ -19,7 +19,8 @@ from uir.runtime.composition import Composition
 from uir.runtime.decision import CLEAN
 from uir.runtime.errors import UsageError
 from uir.runtime.framing import Framing, check_frame, crop, pad
-from uir.runtime.package import PRECISIONS, Package, Precision
+from uir.runtime.manifest import PRECISIONS, Precision
+from uir.runtime.package import Package
 from uir.runtime.serving import EngineSource, Size
 from uir.runtime.tiles import restore_tiled
 

@@ -20,13 +20,17 @@ from uir.runtime.decision import CLEAN, CLEAN_NAME, Decision
 from uir.runtime.errors import FrameError, PackageError, UsageError
 from uir.runtime.framing import check_frame
 from uir.runtime.looks import CROP, CROPS, THUMBNAIL, Look, look
-from uir.runtime.package import Package, RouterSettings
+from uir.runtime.manifest import RouterSettings
+from uir.runtime.package import LARGEST_ROUTER, Package
 
 INPUTS = {"thumbnails": [THUMBNAIL, THUMBNAIL, 3], "crops": [CROPS, CROP, CROP, 3]}
 """The inputs of a router's network, uint8, each behind the number of frames."""
 
 EMBEDDINGS = "embeddings"
 """Its output: float32, frames x dimensions, each of length one."""
+
+_LONGEST = 1e6
+"""Beyond any prototype's values: their squares stay finite."""
 
 
 class Embedder:
@@ -42,19 +46,17 @@ class Embedder:
     def __init__(self, model: bytes) -> None:
         import onnxruntime  # where adapters are named, no router is opened, and the first frame need not wait for this
 
+        from uir.runtime.graph_check import check_embedder  # as above
+
+        checked = check_embedder(model, INPUTS, EMBEDDINGS)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4  # what is wrong is raised as well
         try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(checked, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             raise ValueError(f"ONNX Runtime cannot read it: {error}") from error
-        inputs = {value.name: value.shape[1:] for value in self._session.get_inputs()}
-        outputs = {value.name: value.shape[1:] for value in self._session.get_outputs()}
-        (dimensions,) = outputs.get(EMBEDDINGS, []) or (None,)
-        if inputs != INPUTS or outputs.keys() != {EMBEDDINGS} or not isinstance(dimensions, int):
-            raise ValueError(f"it takes {inputs} and gives {outputs}, which is no router's network")
-        self.dimensions = dimensions
+        self.dimensions = int(self._session.get_outputs()[0].shape[1])
 
     def __call__(self, seen: Look) -> NDArray[np.float32]:
         """The embedding of one frame: float32, of length one. Safe to call from many threads."""
@@ -87,7 +89,7 @@ class Router:
             )
         self.settings: RouterSettings = entry
         try:
-            self._embed = Embedder(package.read(entry.file))
+            self._embed = Embedder(package.read(entry.file, LARGEST_ROUTER))
         except ValueError as error:
             if isinstance(error, PackageError):
                 raise

@@ -15,8 +15,9 @@ from uir.runtime.engine_key import EngineKey
 from uir.runtime.engines import EngineCache, Recipe
 from uir.runtime.framing import Framing
 from uir.runtime.instant import InstantEngine, Meanwhile, Weights
+from uir.runtime.manifest import PRECISIONS, Precision
 from uir.runtime.memory import memory_budget
-from uir.runtime.package import PRECISIONS, Package, Precision
+from uir.runtime.package import Package
 
 log = logging.getLogger(__name__)
 

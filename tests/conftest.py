@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -10,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from fuzz.manifest import read_manifest, replace, write_manifest
 from hypothesis import settings
 from numpy.typing import NDArray
 from torch import nn
@@ -28,7 +29,7 @@ from uir.export.cli import main as export
 from uir.export.package_writer import ExportRouter
 from uir.export.router import MEAN_OF_CLEAN, save_router
 from uir.runtime.factors import Factors
-from uir.runtime.package import MANIFEST, RouterSettings
+from uir.runtime.manifest import RouterSettings
 from uir.runtime.router import EMBEDDINGS, INPUTS
 from uir.tools.publish import publish
 
@@ -142,25 +143,20 @@ def package(shared_package: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def edit_manifest(package: Path) -> Callable[[Callable[[dict[str, Any]], None]], None]:
-    """A function that rewrites the manifest of `package` with an edit of its JSON."""
+    """A function that rewrites the manifest of `package` with an edit of its JSON, and renews its digest."""
 
     def edit(change: Callable[[dict[str, Any]], None]) -> None:
-        manifest = json.loads((package / MANIFEST).read_text())
+        manifest = read_manifest(package)
         change(manifest)
-        (package / MANIFEST).write_text(json.dumps(manifest))
+        write_manifest(package, manifest)
 
     return edit
 
 
 @pytest.fixture
-def replace_file(package: Path, edit_manifest: Callable[..., None]) -> Callable[[str, bytes], None]:
+def replace_file(package: Path) -> Callable[[str, bytes], None]:
     """A function that replaces one file of `package` and its hash: what a hostile exporter could have written."""
-
-    def replace(name: str, content: bytes) -> None:
-        (package / name).write_bytes(content)
-        edit_manifest(lambda manifest: manifest["files"].update({name: hashlib.sha256(content).hexdigest()}))
-
-    return replace
+    return partial(replace, package)
 
 
 def colour_network() -> bytes:

@@ -13,7 +13,7 @@ import msgspec
 from uir.export.package_writer import ExportBase
 from uir.export.tensors import read_tensors
 from uir.runtime.errors import BaseModelError
-from uir.runtime.package import FrameContract
+from uir.runtime.manifest import FrameContract
 
 ZOO = Path(__file__).parent
 

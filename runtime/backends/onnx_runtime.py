@@ -99,7 +99,7 @@ class OnnxRuntimeBackend:
         options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
         # Its threads else wait for the next frame by spinning, in the way of the engine that a switch leads to.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        options.log_severity_level = 3  # errors only: its warnings are about its own optimiser
+        options.log_severity_level = 4  # what is wrong is raised as well
         # A plan of the memory is made at a size's first run and allocated beside that run's own: twice the peak.
         options.enable_mem_pattern = False
         try:

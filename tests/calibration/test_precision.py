@@ -14,8 +14,9 @@ from uir.calibration.frames import Frames, Pair
 from uir.calibration.gate import INT8_LARGEST_LOSS, INT8_LOSS, Cost, Judge
 from uir.calibration.precision import Trial, Trials, hold_the_mean, recommended, sensitivity, try_precisions
 from uir.runtime.composition import Composition
+from uir.runtime.manifest import Precision
 from uir.runtime.merge import merge_package
-from uir.runtime.package import Package, Precision
+from uir.runtime.package import Package
 from uir.runtime.qdq import products
 from uir.runtime.quantize import METHODS, Network, enough_psnr, ranges
 from uir.runtime.typed import float16_graph

@@ -20,8 +20,9 @@ from uir.export.cli import main as export
 from uir.export.precision import parse_precisions, table
 from uir.runtime.composition import Composition
 from uir.runtime.errors import MediaError, MissingFileError, UsageError
+from uir.runtime.manifest import CompositionEntry, PrecisionEntry
 from uir.runtime.merge import fill_graph, merge_package
-from uir.runtime.package import CompositionEntry, Package, PrecisionEntry
+from uir.runtime.package import Package
 from uir.runtime.quantize import METHODS
 
 BUNNY = Path(__file__).parents[1] / "media" / "bunny.mp4"

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
+
 from fuzz.registry import Mutator, Target, draw
 from fuzz.runner import Ended
-from PIL import Image
 
 Run = Callable[[Sequence[str], Path], Ended]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ def make_good(folder: Path, device: str) -> Good:
     """Export a package into a folder, and restore a picture with it."""
     from uir.export.zoo import zoo_adapters
 
+    os.environ["UIR_CACHE"] = str(folder / "cache")
     package, picture, restored = folder / "good.uir", folder / "in.png", folder / "right.png"
     export = [str(Path(sys.executable).with_name("uir-export")), "--adapters", ",".join(ADAPTERS), "-o", str(package)]
     subprocess.run(export, check=True, stdout=subprocess.DEVNULL)

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import onnx
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
 from fuzz.manifest import read_manifest, replace
 from fuzz.registry import mutates
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 Edit = Callable[[ModelProto, random.Random], str]
 

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import msgspec
+
+from uir.runtime.manifest import Manifest
+from uir.runtime.manifest_file import digest
 
 
 def read_manifest(package: Path) -> dict[str, Any]:
@@ -15,7 +21,9 @@ def read_manifest(package: Path) -> dict[str, Any]:
 
 
 def write_manifest(package: Path, manifest: dict[str, Any]) -> None:
-    """Write the manifest."""
+    """Write the manifest, its digest renewed where it is still one."""
+    with suppress(msgspec.ValidationError, ValueError, RecursionError):
+        manifest["digest"] = digest(msgspec.convert(manifest, Manifest))
     (package / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -26,10 +34,11 @@ def replace(package: Path, name: str, content: bytes) -> None:
 
 
 def renew(package: Path) -> None:
-    """Renew the hashes of all the files that are there."""
+    """Renew the sizes and hashes of all the files that are there."""
     manifest = read_manifest(package)
-    for name in manifest["files"]:
+    for name, entry in manifest["files"].items():
         path = package / name
         if path.is_file() and path.stat().st_size < 2**26:
-            manifest["files"][name] = hashlib.sha256(path.read_bytes()).hexdigest()
+            content = path.read_bytes()
+            entry.update(size=len(content), sha256=hashlib.sha256(content).hexdigest())
     write_manifest(package, manifest)

@@ -23,7 +23,7 @@ from uir.runtime import Composition, Restorer, UirError
 from uir.runtime.decision import CLEAN, Decision
 from uir.runtime.errors import MediaError, MissingFileError, OutputError, UsageError
 from uir.runtime.follow import FollowOptions, Moment
-from uir.runtime.package import RouterSettings
+from uir.runtime.manifest import RouterSettings
 from uir.runtime.router import EMBEDDINGS, INPUTS
 from uir.tools.bench.cli import main as bench
 from uir.tools.bench.follow import fixed_decisions, follow

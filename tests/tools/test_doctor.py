@@ -23,7 +23,9 @@ from uir.runtime.composition import Composition
 from uir.runtime.disk_cache import DiskCache
 from uir.runtime.engine_key import EngineKey
 from uir.runtime.errors import MissingFileError, PackageError, UsageError
-from uir.runtime.package import MANIFEST, PRECISIONS, Package
+from uir.runtime.manifest import PRECISIONS
+from uir.runtime.manifest_file import MANIFEST
+from uir.runtime.package import Package
 from uir.tools.doctor.cli import main
 from uir.tools.doctor.devices import Device
 from uir.tools.doctor.page import WIDTH
@@ -232,7 +234,7 @@ def test_what_cannot_be_tested_is_refused_before_anything_is_tried(
         main(["--package", str(package)])
     with pytest.raises(MissingFileError, match=r"no such package; make it with: uir-export"):
         main(["--selftest", "--package", str(tmp_path / "none.uir")])
-    edit_manifest(lambda manifest: manifest["files"].update({"../../outside": "0" * 64}))
+    edit_manifest(lambda manifest: manifest["files"].update({"../../outside": {"size": 1, "sha256": "0" * 64}}))
     with pytest.raises(PackageError, match=r"names a file outside the package: '../../outside'"):
         main(["--selftest", "--package", str(package)])
     for size in ("640", "640x", "0x360", "640x99999"):

@@ -19,8 +19,9 @@ from uir.runtime.backends.devices import DEVICES, open_backend
 from uir.runtime.backends.tensorrt import TensorRTBackend
 from uir.runtime.composition import Composition
 from uir.runtime.errors import BackendError, PackageError
+from uir.runtime.manifest import PRECISIONS, CompositionEntry, Precision
 from uir.runtime.merge import fill_graph, merge_package
-from uir.runtime.package import PRECISIONS, CompositionEntry, Package, Precision
+from uir.runtime.package import Package
 from uir.tools.bench.options import add_package_option, add_size_option
 from uir.tools.bench.report import Report, Table
 

@@ -134,4 +134,4 @@ def _on_real(options: argparse.Namespace, package: Package, router: Router) -> R
 
 def _identity(package: Package) -> str | None:
     """The hash of the router's network."""
-    return package.manifest.files[package.manifest.router.file] if package.manifest.router else None
+    return package.manifest.files[package.manifest.router.file].sha256 if package.manifest.router else None

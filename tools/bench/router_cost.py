@@ -12,7 +12,7 @@ import onnx
 from uir.runtime.composition import Composition
 from uir.runtime.looks import look
 from uir.runtime.merge import merged_model
-from uir.runtime.package import Package
+from uir.runtime.package import LARGEST_ROUTER, Package
 from uir.runtime.restorer import Restorer
 from uir.runtime.router import INPUTS, Router
 from uir.tools.bench.report import Table, median
@@ -61,7 +61,7 @@ def measure_cost(package: Package, router: Router, restorer: Restorer, size: tup
                 seconds[name].append(time.perf_counter() - began)
     entry = package.manifest.router
     assert entry is not None  # there is a Router
-    network = onnx.load_from_string(package.read(entry.file))
+    network = onnx.load_from_string(package.read(entry.file, LARGEST_ROUTER))
     multiple = package.manifest.frame.multiple_of
     padded = 1, height + -height % multiple, width + -width % multiple, 3
     gflop = {

@@ -15,7 +15,7 @@ from uir.runtime.composition import DECIMALS, Composition
 from uir.runtime.disk_cache import VARIABLE
 from uir.runtime.errors import UsageError
 from uir.runtime.framing import Framing
-from uir.runtime.package import FrameContract
+from uir.runtime.manifest import FrameContract
 from uir.tools.bench.media import texture, view
 from uir.tools.bench.options import Size
 from uir.tools.bench.processes import run_watched

@@ -13,7 +13,8 @@ from tqdm import tqdm
 from uir.calibration.degradations import DEGRADATIONS
 from uir.calibration.gate import FLOAT16_PSNR
 from uir.runtime.composition import Composition
-from uir.runtime.package import Package, Precision
+from uir.runtime.manifest import Precision
+from uir.runtime.package import Package
 from uir.runtime.quantize import INT8_PSNR, mean_error
 from uir.tools.bench.media import RATE, texture, view
 from uir.tools.bench.metrics import Frame

@@ -20,8 +20,9 @@ from uir.calibration.gate import Judge
 from uir.runtime.backends.tensorrt.device_memory import available_memory, find_device
 from uir.runtime.composition import Composition
 from uir.runtime.errors import UirError
+from uir.runtime.manifest import Precision
 from uir.runtime.merge import merge_package
-from uir.runtime.package import Package, Precision
+from uir.runtime.package import Package
 from uir.runtime.quantize import Network
 from uir.runtime.restorer import Restorer
 from uir.tools.doctor.children import ChildError, answer, ask

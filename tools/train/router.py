@@ -22,7 +22,7 @@ from uir.runtime.atomic import atomic_output
 from uir.runtime.decision import CLEAN_NAME
 from uir.runtime.errors import OutputError, UsageError
 from uir.runtime.looks import Look
-from uir.runtime.package import RouterSettings
+from uir.runtime.manifest import RouterSettings
 from uir.runtime.router import Embedder
 from uir.tools.train.prototype import mean_embedding
 from uir.tools.train.router_data import VIEWS, DegradedLooks, Looks, Plan, gather

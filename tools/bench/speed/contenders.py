@@ -12,7 +12,7 @@ from uir.runtime.backends.devices import open_backend, unusable
 from uir.runtime.backends.onnx_runtime import OnnxRuntimeEngine
 from uir.runtime.composition import check_name
 from uir.runtime.errors import UirError
-from uir.runtime.package import PRECISIONS
+from uir.runtime.manifest import PRECISIONS
 from uir.runtime.version import install
 from uir.tools.bench.speed.judge import Timed, benchmark_app
 from uir.tools.bench.speed.subject import Restore, Subject
