@@ -111,6 +111,12 @@ def test_some_lamps_stay_bright_in_the_dark(photo: Image) -> None:
     assert 3 < sum(kept) < 17
 
 
+def test_a_sensor_has_its_noise_where_the_light_was() -> None:
+    red = np.zeros((64, 64, 3), np.float32) + np.float32([0.6, 0.02, 0.02])
+    grains = [(effect_of("noise sensor", red, 1.0, seed)(red) ** 2.2).std(axis=(0, 1)) for seed in range(12)]
+    assert np.median([grain[0] / grain[2] for grain in grains]) > 1.5
+
+
 def test_a_crop_of_a_larger_picture_has_larger_things_in_it(photo: Image) -> None:
     small, large = (Scene(photo, lines) for lines in (160.0, 1440.0))
     assert large.size == 2 * Scene(photo, 720).size == 4 * small.size

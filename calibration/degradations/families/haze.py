@@ -31,10 +31,8 @@ def _normal(depth: Plane, scene: Scene) -> Plane:
 def _depth(scene: Scene, rng: np.random.Generator) -> Plane:
     """A made-up depth: the sum of height, smooth irregularities and brightness, in random shares."""
     upward = np.clip(1 - scene.down(), 0, 1) ** np.float32(rng.uniform(0.5, 2))
-    grey = luminance(scene.image)
-    depth = np.float32(rng.random()) * upward + np.float32(0.3 * rng.random()) * scene.clouds(
-        rng.choice((1, 3, 6)), rng
-    )
+    grey, drifts = luminance(scene.image), scene.clouds(rng.choice((1, 3, 6)), rng)
+    depth = np.float32(rng.random()) * upward + np.float32(0.3 * rng.random()) * drifts
     depth += np.float32(rng.choice((0.0, 0.4))) * (grey if rng.random() < 0.6 else 1 - grey)
     return _normal(depth, scene)
 

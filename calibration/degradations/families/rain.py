@@ -146,10 +146,9 @@ def accumulated(scene: Scene, severity: float, rng: np.random.Generator) -> Effe
     texture = smeared(rng.standard_normal(size, dtype=np.float32), kernel, scene.shape)
     texture /= np.float32(np.sqrt(np.square(kernel).sum()))
     bright = np.maximum(texture - np.float32(rng.uniform(-0.5, 1)), 0) * np.float32(rng.uniform(0.15, 0.45) * severity)
-    far = np.clip(
-        guided(1 - scene.down() + 0 * bright, luminance(scene.image), max(2, int(20 * scene.size)), 1e-3), 0, 1
-    )
-    bright *= 0.4 + far
+    upward = np.ascontiguousarray(np.broadcast_to(1 - scene.down(), scene.shape))
+    far = guided(upward, luminance(scene.image), max(2, int(20 * scene.size)), 1e-3)
+    bright *= np.float32(0.4) + np.clip(far, 0, 1)
     effect = composite(scene, bright, rng)
     return both(veil(scene, rng.uniform(0.1, 0.6) * severity, rng), effect)
 

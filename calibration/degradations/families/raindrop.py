@@ -82,17 +82,15 @@ def caps(scene: Scene, severity: float, rng: np.random.Generator) -> Effect:
 
 def film(scene: Scene, severity: float, rng: np.random.Generator) -> Effect:
     """Water that has run together: patches of any outline, cut from noise, stretched where it runs down."""
-    cells = 720 / log_uniform(14, 60, rng) * scene.lines / (720 * scene.size)
-    field = scene.clouds(cells, rng, octaves=2)
+    field = scene.clouds(scene.lines / (log_uniform(14, 60, rng) * scene.size), rng, octaves=2)
     if rng.random() < 0.4:
         stretched = cv2.blur(field, (1, 2 * int(rng.uniform(5, 30) * scene.size) + 1), borderType=cv2.BORDER_REFLECT)
         field = np.asarray(stretched, np.float32)
         field /= field.std() + np.float32(1e-3)
     share = (0.005 + 0.3 * severity) * rng.uniform(0.5, 1)
     limit = np.quantile(field[::3, ::3], 1 - share)
-    depth = np.clip((field - np.float32(limit)) * np.float32(rng.uniform(0.6, 1.5)), 0, 1.5) * np.float32(
-        soon(severity)
-    )
+    depth = np.clip((field - np.float32(limit)) * np.float32(rng.uniform(0.6, 1.5)), 0, 1.5)
+    depth *= np.float32(soon(severity))
     return _through_water(scene, depth, rng.uniform(0.15, 0.7), rng)
 
 
@@ -108,11 +106,8 @@ def blobs(scene: Scene, severity: float, rng: np.random.Generator) -> Effect:
         shade = rng.uniform(0.6, 1)
         cv2.ellipse(cover, (int(16 * x), int(16 * y)), axes, rng.normal(0, 20), 0, 360, shade, -1, cv2.LINE_AA, 4)
     cover = soft(cover, middling * rng.uniform(0.1, 0.4)) * np.float32(soon(severity) * rng.uniform(0.6, 1))
-    blur, gain = (
-        middling * rng.uniform(0.3, 1),
-        np.float32(rng.choice((rng.uniform(0.5, 0.85), rng.uniform(1.15, 1.5)))),
-    )
-    lift = np.float32(rng.uniform(-0.05, 0.2))
+    gain = np.float32(rng.choice((rng.uniform(0.5, 0.85), rng.uniform(1.15, 1.5))))
+    blur, lift = middling * rng.uniform(0.3, 1), np.float32(rng.uniform(-0.05, 0.2))
     share = cover[..., None]
     return lambda image: clipped(image + share * (np.clip(soft(image, blur) * gain + lift, 0, 1) - image))
 

@@ -78,8 +78,7 @@ def clumps(scene: Scene, severity: float, rng: np.random.Generator) -> Effect:
     """Irregular flakes: cut from noise, so that no two have one outline, sharp or soft."""
     clear = np.ones(scene.shape, np.float32)
     for _ in range(rng.integers(1, 3)):
-        cells = 720 / log_uniform(5, 22, rng) * scene.lines / (720 * scene.size)
-        field = scene.clouds(cells, rng, octaves=2)
+        field = scene.clouds(scene.lines / (log_uniform(5, 22, rng) * scene.size), rng, octaves=2)
         limit = np.quantile(field[::3, ::3], 1 - (0.004 + 0.1 * severity * rng.uniform(0.4, 1)))
         shape = np.clip((field - np.float32(limit)) * np.float32(rng.uniform(1.5, 8)), 0, 1)
         clear *= 1 - np.float32(rng.uniform(0.5, 1) * soon(severity)) * soft(shape, rng.uniform(0, 1.2))
