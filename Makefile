@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TYPING := build/typing
 
-.PHONY: demo test fuzz lint clean
+.PHONY: demo test fuzz signals lint clean
 
 demo: .demo/installed
 	.demo/venv/bin/python -m uir.tools.demo .demo
@@ -22,6 +22,10 @@ test: lint
 # Hostile packages and adapters, one seed after another, until it is stopped. Each failure is printed with its seed.
 fuzz: $(VENV)/installed
 	PYTHONPATH=tests $(BIN)/python -m fuzz
+
+# Signals to real commands at random moments, and how each ended.
+signals: $(VENV)/installed
+	$(BIN)/python tests/signals/storm.py --number 228
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

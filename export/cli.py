@@ -256,4 +256,4 @@ def _traced_base(path: Path, adapters: Sequence[Adapter]) -> tuple[ExportBase, l
 
 def run() -> None:
     """The `uir-export` command."""
-    sys.exit(run_command("uir-export", main))
+    run_command("uir-export", main)

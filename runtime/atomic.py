@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from uir.runtime.errors import OutputError
+from uir.runtime.leftovers import aside_name, marked, sweep, temporary_name
+from uir.runtime.stop import remove, removed_at_end, renaming
 
 
 def check_destination(destination: Path, *, overwrite: bool = False, source: Path | None = None) -> None:
@@ -41,25 +42,29 @@ def atomic_output(destination: Path, *, overwrite: bool = False) -> Iterator[Pat
     """Yield a temporary path beside `destination` to write a file or a folder to; rename it into place on success.
 
     The temporary name keeps the destination's suffix (`.clip.1a2b3c.part.mp4`), since encoders choose their format
-    by it. Whatever fails inside the block, nothing is left behind and an existing destination is untouched.
+    by it. Whatever fails inside the block, nothing is left behind and an existing destination is untouched. What a
+    process leaves that is killed, the next output into that folder removes.
 
     Raises:
         OutputError: as `check_destination`, and when the system refuses a write (disk full, read-only); the
             system's own reason is in the message.
     """
     check_destination(destination, overwrite=overwrite)
-    temporary = destination.with_name(f".{destination.stem}.{secrets.token_hex(3)}.part{destination.suffix}")
-    try:
-        yield temporary
-        _sync(temporary)
-        check_destination(destination, overwrite=overwrite)  # once more: another process may have been quicker
-        _replace(temporary, destination)
-    except OSError as error:
-        if isinstance(error, OutputError) or error.errno is None or not _concerns(error, temporary):
-            raise
-        raise OutputError(f"{destination}: cannot be written: {error.strerror or error}") from error
-    finally:
-        _remove(temporary)
+    sweep(destination.parent)
+    token = secrets.token_hex(3)
+    temporary, aside = temporary_name(destination, token), aside_name(destination, token)
+    with marked(destination, token), removed_at_end(temporary):
+        try:
+            yield temporary
+            _sync(temporary)
+            check_destination(destination, overwrite=overwrite)  # once more: another process may have been quicker
+            _replace(temporary, destination, aside)
+        except OSError as error:
+            if isinstance(error, OutputError) or error.errno is None or not _concerns(error, temporary):
+                raise
+            raise OutputError(f"{destination}: cannot be written: {error.strerror or error}") from error
+        finally:
+            remove(temporary)
 
 
 def _concerns(error: OSError, temporary: Path) -> bool:
@@ -74,28 +79,21 @@ def _sync(path: Path) -> None:
             os.fsync(stream.fileno())
 
 
-def _replace(temporary: Path, destination: Path) -> None:
+def _replace(temporary: Path, destination: Path, aside: Path) -> None:
     """Rename into place. A folder cannot be renamed over a full folder, so the old one steps aside first."""
     if not (temporary.is_dir() and destination.exists()):
         temporary.replace(destination)
         return
-    aside = destination.with_name(f".{destination.name}.{secrets.token_hex(3)}.old")
-    destination.replace(aside)
-    try:
-        temporary.replace(destination)
-    except OSError:
-        if destination.exists():  # another process was quicker
-            _remove(aside)
-        else:
-            aside.replace(destination)
-        raise
-    _remove(aside)
-
-
-def _remove(path: Path) -> None:
-    """Remove a file or a folder if it can be done: this runs while an error is on its way to the user."""
-    with suppress(OSError):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+    with ExitStack() as stack:
+        with renaming():  # an end of the process waits meanwhile
+            destination.replace(aside)
+            try:
+                temporary.replace(destination)
+            except BaseException:
+                if destination.exists():  # another process was quicker
+                    remove(aside)
+                else:
+                    aside.replace(destination)
+                raise
+            stack.enter_context(removed_at_end(aside))
+        remove(aside)

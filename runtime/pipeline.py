@@ -2,7 +2,7 @@
 
 The source and the sink run in threads of their own (decoding and encoding release the GIL); the process stage stays in
 the caller's thread, so that Ctrl-C reaches it, and may have workers, which do what it leaves to them. Memory is bounded
-by the queues' capacity, and a failure in any stage stops the other two at once.
+by the queues' capacity, a failure in any stage stops the other two at once, and an interruption ends with what is done.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -20,6 +20,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 S = TypeVar("S")
 
+_LOOK = 0.05  # seconds between two looks whether a result is still wanted
 CAPACITY = 2  # frames are large, and two are enough to hide the jitter of a stage
 
 
@@ -133,6 +134,8 @@ class Pipeline(Generic[T, R]):
         self._frames: Channel[T] = Channel()
         self._results: Channel[R | Future[R]] = Channel()
         self._failure: BaseException | None = None
+        self._interrupted = False
+        self._finished = False
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._decode = self._work = self._encode = self._waited = 0.0
@@ -141,7 +144,8 @@ class Pipeline(Generic[T, R]):
         """Run to the end and return the times.
 
         Raises whatever stage failed first raised. After a `KeyboardInterrupt` in the process stage the sink still
-        takes every finished result and `finish` is called, before the interrupt goes on.
+        takes every finished result and `finish` is called, before the interrupt goes on. After `interrupt` it is
+        raised too.
         """
         self._threads = [
             threading.Thread(target=self._guarded, args=(stage,), name=name, daemon=True)
@@ -149,15 +153,12 @@ class Pipeline(Generic[T, R]):
         ]
         for thread in self._threads:
             thread.start()
-        interrupt: KeyboardInterrupt | None = None
         try:
             try:
                 self._run_process()
                 self._join()
-            except KeyboardInterrupt as error:
-                interrupt = error
-                self._frames.abort()
-                self._results.close()
+            except KeyboardInterrupt:
+                self._end()
                 self._join()
             except BaseException as error:
                 self._fail(error)
@@ -169,9 +170,25 @@ class Pipeline(Generic[T, R]):
                 self._pool.shutdown(cancel_futures=True)
         if self._failure is not None:
             raise self._failure
-        if interrupt is not None:
-            raise interrupt
+        if self._interrupted:
+            raise KeyboardInterrupt
         return self.times
+
+    def interrupt(self, patience: float) -> bool:
+        """From another thread: end with what is done, as Ctrl-C in the process stage does, without waiting for that.
+
+        Returns:
+            Whether `finish` was called and has returned within so many seconds.
+        """
+        self._end()
+        for sink in self._threads[1:]:
+            sink.join(patience)
+        return self._finished
+
+    def _end(self) -> None:
+        self._interrupted = True
+        self._frames.abort()
+        self._results.close()
 
     def _join(self) -> None:
         for thread in self._threads:
@@ -227,9 +244,12 @@ class Pipeline(Generic[T, R]):
         if not isinstance(result, Future):
             return result
         began = time.perf_counter()
-        done = result.result()
+        while not result.done():
+            if self._interrupted:
+                raise Closed
+            wait([result], _LOOK)
         self._waited += time.perf_counter() - began
-        return done
+        return result.result()
 
     def _run_sink(self) -> None:
         def taken() -> Iterable[R]:
@@ -244,6 +264,7 @@ class Pipeline(Generic[T, R]):
         if self._failure is None:
             began = time.perf_counter()
             self._finish()
+            self._finished = True
             self._encode += time.perf_counter() - began
 
     def _guarded(self, stage: Callable[[], None]) -> None:

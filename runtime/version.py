@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 
+from uir.runtime.stop import listen
+
 EXTRAS = {
     "export": "torch onnxscript",
     "gpu": "tensorrt cuda-python",
@@ -39,6 +41,7 @@ def command(name: str, module: str) -> Callable[[], None]:
     """The function behind a command: a module's `run`, which is loaded where more is asked than the version."""
 
     def start() -> None:
+        listen(name)  # first of all: what follows takes its time
         options = sys.argv[1:]
         if "--version" in options[: options.index("--") if "--" in options else None]:
             print(f"{name} {version()}")

@@ -92,7 +92,7 @@ def degrade_frame(
 
 def run() -> None:
     """Entry point of the `uir-degrade` command."""
-    sys.exit(run_command("uir-degrade", main))
+    run_command("uir-degrade", main)
 
 
 if __name__ == "__main__":

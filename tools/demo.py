@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -62,4 +61,4 @@ def _middle_frame(video: Path) -> NDArray[np.uint8]:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command("uir.tools.demo", main))
+    run_command("uir.tools.demo", main)

@@ -13,7 +13,6 @@ import argparse
 import hashlib
 import json
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -229,4 +228,4 @@ def _rounding(
 
 
 if __name__ == "__main__":
-    sys.exit(run_command("uir.tools.publish", main))
+    run_command("uir.tools.publish", main)

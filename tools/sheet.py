@@ -9,7 +9,6 @@ Example:
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from itertools import cycle, islice
 from pathlib import Path
@@ -100,4 +99,4 @@ def _label(text: str, width: int, height: int) -> NDArray[np.uint8]:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command("uir.tools.sheet", main))
+    run_command("uir.tools.sheet", main)

@@ -15,7 +15,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from pathlib import Path
 from uir.runtime.atomic import atomic_output
 from uir.runtime.console import run_command
 from uir.runtime.errors import UsageError
+from uir.tools.scratch import scratch_folder
 
 NAMES = Path(__file__).parents[1] / "tests" / "runtime" / "tensorrt" / "names.json"
 
@@ -76,7 +76,7 @@ def names_of(version: str) -> dict[str, list[str]]:
     Raises:
         UsageError: there are no bindings of this version for this Python, or they do not load.
     """
-    with tempfile.TemporaryDirectory() as name:
+    with scratch_folder() as name:
         folder = Path(name)
         package = f"tensorrt-cu12-bindings=={version}"
         _call(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", folder, package)
@@ -121,4 +121,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command("tensorrt_names", main))
+    run_command("tensorrt_names", main)

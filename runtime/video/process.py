@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from tqdm import tqdm
 from uir.runtime.atomic import atomic_output, check_destination
 from uir.runtime.errors import FrameError
 from uir.runtime.pipeline import Pipeline, StageTimes, Work
+from uir.runtime.stop import at_stop
 from uir.runtime.video.encoders import choose_encoder
 from uir.runtime.video.info import open_video
 from uir.runtime.video.options import VideoOptions
@@ -36,6 +38,7 @@ changed after it is returned: it may still be waiting for the encoder.
 _Done = tuple[Picture, Frame]
 _DEFAULTS = VideoOptions()
 _BAR = "{desc}: {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
+_SHARE = 0.6  # of the time that a stopped command has: its encoder's; the rest closes the file
 _PROGRESS_AFTER = 2.0  # seconds; quicker work needs no bar
 
 
@@ -70,7 +73,8 @@ def process_video(
     processed as far as it goes, with a warning that says how far.
 
     The output appears under its name only when it is whole. On Ctrl-C what is finished is kept, playable, as
-    `<stem>.partial<suffix>`, and the `KeyboardInterrupt` goes on.
+    `<stem>.partial<suffix>`, and the `KeyboardInterrupt` goes on. A command that is stopped has little time: frames
+    that its encoder cannot finish meanwhile are left out.
 
     Args:
         source: the video.
@@ -119,12 +123,18 @@ def process_video(
 
         began = time.perf_counter()
         pipeline = Pipeline(reader, work, lambda pair: writer.write(*pair), writer.finish, workers)
+        part = _Part(temporary, destination, writer)
+
+        def stop(patience: float) -> None:
+            writer.hurry(_SHARE * patience)
+            if pipeline.interrupt(patience):
+                part.keep()
+
         try:
-            with bar:
+            with bar, at_stop(stop):
                 times = pipeline.run()
         except KeyboardInterrupt:
-            if writer.frames:
-                _keep(temporary, destination, writer)
+            part.keep()
             raise
         finally:
             writer.abort()
@@ -139,11 +149,23 @@ def _checked(result: Frame, picture: Picture) -> Frame:
     return result
 
 
-def _keep(temporary: Path, destination: Path, writer: VideoWriter) -> None:
-    """Keep an interrupted run's finished part under a name of its own, free by now."""
-    kept, number = destination.with_name(f"{destination.stem}.partial{destination.suffix}"), 1
-    while kept.exists():
-        number += 1
-        kept = destination.with_name(f"{destination.stem}.partial-{number}{destination.suffix}")
-    temporary.replace(kept)
-    log.warning("interrupted: the first %.1f s (%d frames) are kept as %s", writer.seconds, writer.frames, kept)
+class _Part:
+    """What an interrupted run has finished."""
+
+    def __init__(self, temporary: Path, destination: Path, writer: VideoWriter) -> None:
+        self._temporary, self._destination, self._writer = temporary, destination, writer
+        self._turn = threading.Lock()
+
+    def keep(self) -> None:
+        """Keep it, if it is anything, under a name of its own that is free by now; a second call does nothing."""
+        with self._turn:
+            if not self._writer.frames or not self._temporary.exists():
+                return
+            stem, suffix, number = self._destination.stem, self._destination.suffix, 1
+            kept = self._destination.with_name(f"{stem}.partial{suffix}")
+            while kept.exists():
+                number += 1
+                kept = self._destination.with_name(f"{stem}.partial-{number}{suffix}")
+            self._temporary.replace(kept)
+            seconds, frames = self._writer.seconds, self._writer.frames
+            log.warning("interrupted: the first %.1f s (%d frames) are kept as %s", seconds, frames, kept)

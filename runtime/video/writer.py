@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from contextlib import suppress
 from fractions import Fraction
@@ -12,6 +13,7 @@ from typing import cast
 import av
 import numpy as np
 from av.codec.context import Flags
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -52,6 +54,8 @@ class VideoWriter:
         self._codec = choose_encoder(destination, options)
         self._rounded = False
         self._last = -(1 << 62)
+        self._deadline = math.inf
+        self._encoded = 0
         self.frames = 0
         """Frames written so far."""
         self.seconds_converting = 0.0
@@ -112,17 +116,21 @@ class VideoWriter:
     def write(self, picture: Picture, result: NDArray[np.uint8]) -> None:
         """Encode one result (H x W x 3 uint8, like the picture's image) and mux what came with it.
 
+        Nothing is written once there is no time left, as `hurry` says.
+
         Raises:
             OutputError: the disk is full, or the file cannot be written for another reason.
         """
         began = time.perf_counter()
+        if began > self._deadline:
+            return
         image = np.concatenate((picture.image, result), axis=1) if self._compare else result
         frame = self._from_rgb(image)
         self.seconds_converting += time.perf_counter() - began
         frame.time_base = self._output_base
         frame.pts, frame.duration = self._time(picture.pts), self._rescale(picture.duration)
         try:
-            self._output.mux(self._video.encode(frame))
+            self._encode(frame)
             for packet in picture.packets:
                 copy = self._copies.get(packet.stream.index)
                 if copy is not None:
@@ -135,13 +143,28 @@ class VideoWriter:
         self.frames += 1
         self.seconds = float((picture.pts + picture.duration - self._first) * self._time_base)
 
+    def hurry(self, patience: float) -> None:
+        """Let the encoder have so many seconds from now for what it is given and still holds; the rest is left out."""
+        self._deadline = time.perf_counter() + patience
+
     def finish(self) -> None:
         """Flush the encoder and close the file. Raises `OutputError` as `write` does."""
         try:
-            self._output.mux(self._video.encode(None))
+            self._encode(None)
             self._output.close()
         except av.FFmpegError as error:
             raise self._failed(error) from error
+        if self._encoded < self.frames:
+            self.seconds *= self._encoded / self.frames
+            self.frames = self._encoded
+
+    def _encode(self, frame: VideoFrame | None) -> None:
+        for packet in self._video.codec_context.encode_lazy(frame):
+            packet.stream = self._video
+            self._encoded += 1
+            self._output.mux(packet)
+            if time.perf_counter() > self._deadline:
+                break
 
     def abort(self) -> None:
         """Close the file whatever state it is in; nothing after `finish`."""

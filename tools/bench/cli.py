@@ -19,7 +19,6 @@ examples:
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from uir.runtime.console import run_command
@@ -79,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run() -> None:
     """The `uir-bench` command."""
-    sys.exit(run_command("uir-bench", main))
+    run_command("uir-bench", main)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from uir.runtime.restorer import Restorer
 from uir.tools.bench.cases import by
 from uir.tools.bench.sample import Method
 from uir.tools.bench.variants import write_variant
+from uir.tools.scratch import scratch_folder
 
 
 def full_methods(texts: Sequence[str], package: Package, measured: Iterable[str]) -> dict[str, Method]:
@@ -59,7 +59,7 @@ def _weights(package: Package, file: Path) -> dict[str, NDArray[np.float32]]:
 
 def _restorer(package: Package, weights: dict[str, NDArray[np.float32]]) -> Restorer:
     """The package's own graph with other weights, as a package that is gone once its one engine is built."""
-    with TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         path = Path(folder) / "full.uir"
         write_variant(path, package, [], weights)
         return Restorer(path)

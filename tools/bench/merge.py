@@ -10,7 +10,6 @@ million parameters is timed: LoRA-IR's shapes, with random weights.
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +28,7 @@ from uir.tools.bench import lorair
 from uir.tools.bench.options import add_package_option, add_size_option
 from uir.tools.bench.report import Report, Table, median
 from uir.tools.bench.switching import Switching, SwitchTimes, seconds_of
+from uir.tools.scratch import scratch_folder
 
 RUNS, MOST_RUNS = 7, 100
 
@@ -70,7 +70,7 @@ def measure(options: argparse.Namespace) -> Report:
     ours: dict[str, MergeTimes] = {}
     large: dict[str, MergeTimes] = {}
     with (
-        tempfile.TemporaryDirectory(prefix="uir-bench-") as folder,
+        scratch_folder() as folder,
         tqdm(total=len(compositions) + len(large_compositions), unit="composition", disable=None) as bar,
     ):
         switching = Switching(package, options.device, options.size, Path(folder))

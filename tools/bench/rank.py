@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from tqdm import tqdm
@@ -25,6 +24,7 @@ from uir.tools.bench.options import add_package_option, add_photo_options, check
 from uir.tools.bench.report import Report, Table
 from uir.tools.bench.variants import write_variant
 from uir.tools.photos import find_photos, read_photo
+from uir.tools.scratch import scratch_folder
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -60,7 +60,7 @@ def measure(options: argparse.Namespace) -> Report:
     psnr: dict[str, dict[int, float]] = {name: {} for name in names}
     sizes: dict[int, int] = {}
     with (
-        TemporaryDirectory(prefix="uir-bench-") as folder,
+        scratch_folder() as folder,
         tqdm(total=len(ranks) * len(names) * len(photos), unit="photo", disable=None) as bar,
     ):
         for rank in ranks:

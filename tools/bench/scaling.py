@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,6 +36,7 @@ from uir.tools.bench.plots import check_plot
 from uir.tools.bench.report import Report
 from uir.tools.bench.scaling_points import Settings, Work, engines_kept_in, measure_point, plan_works
 from uir.tools.bench.scaling_results import GROWTHS, MIB, Point, lines, tables, write_plot
+from uir.tools.scratch import scratch_folder
 
 SIZES = "640x360,1280x720,1920x1080,3840x2160,7680x4320"
 SMALL = "320x180"
@@ -100,7 +100,7 @@ def measure(options: argparse.Namespace) -> Report:
     composition.check_names(package.manifest.adapters)
     settings = Settings(options.package, options.device, options.memory_limit * MIB, options.seconds)
     works = plan_works(composition, options.sizes, options.compositions, options.batches, options.size)
-    with tempfile.TemporaryDirectory(prefix="uir-bench-") as temporary:
+    with scratch_folder() as temporary:
         folder = Path(temporary)
         with engines_kept_in(folder / "engines"):
             engine = _build_engines(package, settings, [work for part in works.values() for work in part])

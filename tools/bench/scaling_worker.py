@@ -99,4 +99,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run() -> None:
     """What the process runs."""
-    sys.exit(run_command(PROGRAM, main))
+    run_command(PROGRAM, main)

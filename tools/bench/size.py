@@ -7,7 +7,6 @@ that is given: for the whole zoo, export all of it first.
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 
 from tqdm import tqdm
@@ -17,6 +16,7 @@ from uir.runtime.package import Package
 from uir.tools.bench.options import add_package_option
 from uir.tools.bench.report import Report, Table
 from uir.tools.bench.variants import write_variant
+from uir.tools.scratch import scratch_folder
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -35,7 +35,7 @@ def measure(options: argparse.Namespace) -> Report:
     if not names:
         raise UsageError(f"{options.package}: has no adapter; export it again, with adapters")
     sizes: dict[int, int] = {}
-    with tempfile.TemporaryDirectory(prefix="uir-bench-") as folder:
+    with scratch_folder() as folder:
         for count in tqdm(range(1, len(names) + 1), unit="package", disable=None):
             sizes[count] = _written_size(package, names[:count], Path(folder) / f"{count}.uir")
     rows = [

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -34,6 +33,7 @@ from uir.tools.bench.report import Report, Table, median
 from uir.tools.bench.stages import StageCosts, engine_speed, media_costs
 from uir.tools.photos import read_photo
 from uir.tools.processor import usable_cores
+from uir.tools.scratch import scratch_folder
 
 MIB = 2**20
 MAX_PHOTO = 4096  # pixels, of a side
@@ -115,7 +115,7 @@ def measure(options: argparse.Namespace) -> Report:
     videos: dict[str, VideoResult] = {}
     stills: dict[str, StillResult] = {}
     with (
-        tempfile.TemporaryDirectory(prefix="uir-bench-") as temporary,
+        scratch_folder() as temporary,
         tqdm(total=(options.turns * (len(options.sizes) + len(options.still or []))), unit="turn", disable=None) as bar,
     ):
         folder = Path(temporary)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -23,6 +22,7 @@ from uir.tools.doctor.children import ChildError
 from uir.tools.doctor.devices import AUTO, Device
 from uir.tools.doctor.results import Result, Size, Tested
 from uir.tools.doctor.trial import FRAMES, RESTORED, Measured, Stack, Task
+from uir.tools.scratch import scratch_folder
 
 MARGIN = 1.0
 """dB that a device may lose on what a narrower precision gives on the CPU: it may add up and round otherwise."""
@@ -120,7 +120,7 @@ def _test(
     key = composition.key
     stage(f"{key}, float32 on the CPU")
     narrow = tuple(precision for precision in precisions if precision not in (None, "fp32"))
-    with tempfile.TemporaryDirectory(prefix="uir-doctor-") as folder:
+    with scratch_folder("uir-doctor-") as folder:
         np.save(Path(folder, FRAMES), made_up_frames(composition, size))
         about = folder, str(package.path.absolute()), key
         try:

@@ -42,4 +42,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run() -> None:
     """The `uir-train` command."""
-    sys.exit(run_command("uir-train", main))
+    run_command("uir-train", main)

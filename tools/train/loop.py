@@ -17,7 +17,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from uir.runtime.atomic import atomic_output
 from uir.runtime.errors import OutputError, UsageError
+from uir.runtime.stop import at_stop
 from uir.tools.train.data import Batch, DegradedPatches
 from uir.tools.train.lora import Mix, updates
 from uir.tools.train.settings import Schedule
@@ -77,7 +79,12 @@ def train(
     saved, scores = time.monotonic(), _Progress(run / LOG)
     progress = tqdm(loader, total=schedule.steps, initial=start, unit="step", smoothing=0.05, mininterval=2)
     step = start
-    try:
+
+    def tell(_: float) -> None:
+        # The step under way may be half done; the last whole checkpoint is at most a minute old.
+        tqdm.write(f"interrupted at step {step}; the same command goes on from {run / 'checkpoint.pt'}")
+
+    with at_stop(tell):
         for step, batch in enumerate(progress, start):
             psnr = _step(network, mix, batch, optimiser)
             rates.step()
@@ -89,10 +96,6 @@ def train(
             if time.monotonic() - saved > CHECKPOINT_SECONDS:
                 _save(run / "checkpoint.pt", parts, identity, step + 1)
                 saved = time.monotonic()
-    except KeyboardInterrupt:
-        # The step under way may be half done; the last whole checkpoint is at most a minute old.
-        tqdm.write(f"interrupted at step {step}; the same command goes on from {run / 'checkpoint.pt'}")
-        raise
     _save(run / "checkpoint.pt", parts, identity, schedule.steps)
     return average.module
 
@@ -139,12 +142,10 @@ def _step(network: nn.Module, mix: Mix, batch: Batch, optimiser: torch.optim.Opt
 
 def _save(path: Path, parts: dict[str, Any], identity: dict[str, Any], step: int) -> None:
     state = {name: part.state_dict() for name, part in parts.items()}
-    temporary = path.with_suffix(".part")
     try:
-        torch.save({"identity": identity, "step": step, **state}, temporary)
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
+        with atomic_output(path, overwrite=True) as temporary:
+            torch.save({"identity": identity, "step": step, **state}, temporary)
+    except RuntimeError as error:  # torch's own word for a disk that is full
         raise OutputError(f"{path}: the checkpoint cannot be written: {error}") from error
 
 

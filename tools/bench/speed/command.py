@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from tqdm import tqdm
 
@@ -30,6 +29,7 @@ from uir.tools.bench.speed.subject import Restore, Subject, limited
 from uir.tools.bench.speed.turns import TURNS, take_turns
 from uir.tools.bench.work import Work, count_work
 from uir.tools.processor import usable_cores
+from uir.tools.scratch import scratch_folder
 
 LIBRARIES = ("torch", "peft", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx")
 
@@ -68,7 +68,7 @@ def measure(options: argparse.Namespace) -> Report:
     composition = Composition.parse(options.compose or package.manifest.default)
     composition.check_names(package.manifest.adapters)
     limits = Limits()
-    with TemporaryDirectory(prefix="uir-bench-") as folder, limited(options.threads):
+    with scratch_folder() as folder, limited(options.threads):
         subject = Subject(package, composition, options.size, options.threads, Path(folder))
         threads = usable_cores()
         work = count_work(subject.model(), (1, *subject.network_size, 3))
