@@ -22,8 +22,8 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from tqdm import tqdm
 from uir.runtime.atomic import check_destination
 from uir.runtime.automatic import Automatic, Fixed, summary
 from uir.runtime.backends.devices import DEVICES
+from uir.runtime.background import in_background
 from uir.runtime.composition import Composition
 from uir.runtime.console import run_command
 from uir.runtime.engine_commands import COMMANDS, build_engines, clear_engines, frame_size, list_engines, print_built
@@ -215,12 +216,11 @@ def _opened(
     read and write the files, which are imported here and not above.
     """
     pictures = {source.suffix.lower() in IMAGE_SUFFIXES for source in sources}
-    with ThreadPoolExecutor(max_workers=1) as beside:
-        opening = beside.submit(_restorer, options, package, videos=True not in pictures)
-        for picture in pictures:
-            import_module("uir.runtime.images" if picture else "uir.runtime.video.process")
-        router = None if options.adapters or options.compose else Router(package)
-        restorer = opening.result()
+    opening = in_background(partial(_restorer, options, package, videos=True not in pictures), "opening")
+    for picture in pictures:
+        import_module("uir.runtime.images" if picture else "uir.runtime.video.process")
+    router = None if options.adapters or options.compose else Router(package)
+    restorer = opening.result()
     if router is None:
         return restorer, Fixed(restorer)
     follow = FollowOptions(every=options.every, fade=options.fade)
@@ -315,4 +315,4 @@ def _sentence(report: dict[str, Any]) -> str:
 
 def run() -> None:
     """The `uir-run` command."""
-    sys.exit(run_command("uir-run", main))
+    run_command("uir-run", main)

@@ -9,13 +9,14 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from uir.runtime.backends import Backend, Engine, Shape, Shapes
+from uir.runtime.background import closing, in_background
 from uir.runtime.disk_cache import DiskCache
 from uir.runtime.engine_key import EngineKey
 from uir.runtime.errors import BackendError
@@ -93,21 +94,18 @@ class EngineCache:
         frame, and a stream would wait for that. The thread does not keep the process from ending: a build can take
         minutes.
         """
-        future: Future[Engine] = Future()
 
-        def work() -> None:
+        def work() -> Engine:
             if sys.platform == "linux":  # where threads have priorities of their own: the stream's go first
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)
-            try:
-                with self._one:  # a second build would take the memory and the cores that the stream needs
-                    engine = self._obtain(recipe, partial(self._make, run=True), wait=True)
-                    assert engine is not None
-                    future.set_result(engine)
-            except BaseException as error:
-                future.set_exception(error)
+            with self._one:  # a second build would take the memory and the cores that the stream needs
+                if closing():
+                    raise CancelledError
+                engine = self._obtain(recipe, partial(self._make, run=True), wait=True)
+                assert engine is not None
+                return engine
 
-        threading.Thread(target=work, name="engine", daemon=True).start()
-        return future
+        return in_background(work, "engine")
 
     def _obtain(self, recipe: Recipe, source: Callable[[Recipe], Engine | None], *, wait: bool) -> Engine | None:
         """The engine from memory, or from its source, which one thread asks at a time: the others wait, or get None."""

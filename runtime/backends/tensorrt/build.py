@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from uir.runtime.backends.tensorrt.network import ParsedNetwork, parse
 from uir.runtime.backends.tensorrt.options import BuildOptions, check_shapes
 from uir.runtime.backends.tensorrt.progress import Progress
 from uir.runtime.backends.tensorrt.refit import mark_refittable
+from uir.runtime.background import PATIENCE, in_background
 from uir.runtime.errors import BackendError, OutputError, UsageError
 
 log = logging.getLogger(__name__)
@@ -119,7 +120,10 @@ def _limit(bindings: Bindings, parsed: ParsedNetwork, config: Any, profile: Any,
 
 
 def _build(bindings: Bindings, parsed: ParsedNetwork, config: Any, shapes: Shapes, device: Device | None) -> bytes:
-    """Build in a thread: Ctrl-C would be swallowed inside of TensorRT's calls back."""
+    """Build in a thread: Ctrl-C would be swallowed inside of TensorRT's calls back.
+
+    A build that is given up ends at its next step, and is waited for a little; the program may end before it does.
+    """
     progress = Progress(bindings.module, f"{bindings.title} builds for {'x'.join(map(str, shapes.usual))}")
     config.progress_monitor = progress.native
 
@@ -127,13 +131,13 @@ def _build(bindings: Bindings, parsed: ParsedNetwork, config: Any, shapes: Shape
         with device.active() if device else nullcontext():
             return parsed.builder.build_serialized_network(parsed.network, config)
 
+    building = in_background(work, "tensorrt", progress.stop)
     try:
-        with ThreadPoolExecutor(1) as pool:
-            try:
-                plan = pool.submit(work).result()
-            except BaseException:
-                progress.stop()
-                raise
+        plan = building.result()
+    except BaseException:
+        progress.stop()
+        wait([building], PATIENCE)
+        raise
     finally:
         progress.close()
     if plan is None:
