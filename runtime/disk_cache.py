@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from uir.runtime.atomic import atomic_output
 from uir.runtime.engine_key import EngineKey
 from uir.runtime.errors import UsageError
+from uir.runtime.process_lock import HeldError, ProcessLock
 from uir.runtime.sizes import named_size
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ PATIENCE = 1800.0  # seconds; the longest builds, of large networks on small dev
 _TURN = 60.0  # seconds; a slow card writes a large engine in less
 _LOCK = ".uir-edge.lock"
 # Entries, locks, and the temporary names that atomic_output gives entries. All else in the folder is someone else's.
-_OURS = re.compile(r"\.?([0-9a-f]{64})(?:\.[0-9a-f]+\.part)?\.(engine|json|lock)")
+_OURS = re.compile(r"\.?([0-9a-f]{64})(?:\.[0-9a-f]+\.(?:part|lock))?\.(engine|json|lock)")
 
 
 def default_folder() -> Path:
@@ -107,12 +108,13 @@ class DiskCache:
 
     Safe to use from many threads and processes at once. `get`, `put` and the others never raise for what is wrong with
     the folder (read-only, a full disk, no folder at all): the cache then keeps nothing, and one warning in its life
-    says why and what to do. What can be read still is.
+    says why and what to do. What can be read still is. So it is where another process does not let go of a lock.
 
     Writing, evicting and removing are done under one lock of the folder, which the system frees when its holder dies.
     An entry comes into being when its engine file is renamed into place, after its sidecar, and ceases to be when that
     file is removed, before its sidecar; so a process killed at any moment leaves a whole entry or none, and leavings
-    that the next `put` sweeps. Reading takes no lock.
+    that the next `put` sweeps. Reading takes no lock. A holder that is stopped is waited for once, a second or two, and
+    then done without, with a warning: what is built is not kept, until the lock can be had again.
 
     Args:
         folder: where the engines lie; made when the first is written. Files there that are not the cache's own are
@@ -124,8 +126,9 @@ class DiskCache:
     def __init__(self, folder: Path, budget: int = DEFAULT_BUDGET, *, patience: float = PATIENCE) -> None:
         self.folder, self.budget = folder, budget
         self._patience = patience
-        self._warned = False
+        self._warned: set[bool] = set()
         self._warning = threading.Lock()
+        self._stuck = False
 
     def get(self, key: EngineKey) -> bytes | None:
         """The engine's bytes, or None where there are none that are whole and its own.
@@ -183,22 +186,21 @@ class DiskCache:
         """Hold the right to build an engine: among all threads and processes, one at a time has it for a key.
 
         It is freed when its holder dies. Where it cannot be had within `patience`, since another process builds on
-        and on, the block runs without it, with a warning: the engine is then built twice, and either is good. So it
-        does in a folder where nothing can be written, which `put` will say.
+        and on, or as soon as that process stands still, the block runs without it, with a warning: the engine is then
+        built twice, and either is good. So it does in a folder where nothing can be written, which `put` will say.
         """
-        lock = FileLock(self.folder / f"{key.digest}.lock")
+        lock = ProcessLock(self.folder / f"{key.digest}.lock")
         try:
             self._make_folder()
-            lock.acquire(timeout=0)
-        except Timeout:
+            self._acquire(lock, 0.0)
+        except HeldError:
             self._wait(lock)
         except OSError as error:
             log.debug("%s: no lock: %s", self.folder, error)
         try:
             yield
         finally:
-            with suppress(OSError):
-                lock.release()
+            lock.release()
 
     def entries(self) -> list[Entry]:
         """What is kept, the least recently used first."""
@@ -308,20 +310,32 @@ class DiskCache:
     def _turn(self) -> AbstractContextManager[object]:
         """The folder's lock, which all that changes entries is done under. Raises OSError where it cannot be had."""
         self._make_folder()
-        return FileLock(self.folder / _LOCK).acquire(timeout=min(_TURN, self._patience))
+        lock = ProcessLock(self.folder / _LOCK)
+        self._acquire(lock, min(_TURN, self._patience))
+        return lock
 
-    def _wait(self, lock: FileLock) -> None:
-        log.info("%s: waiting for another process that builds the same engine", lock.lock_file)
+    def _wait(self, lock: ProcessLock) -> None:
+        log.info("%s: waiting for another process that builds the same engine", lock.path)
         try:
-            lock.acquire(timeout=self._patience)
-        except Timeout:
+            self._acquire(lock, self._patience)
+        except HeldError as error:
+            if self._stuck:
+                self._degrade(error)
+                return
             log.warning(
-                "%s: another builder has held this for %g s; the engine is built here too",
-                lock.lock_file,
-                self._patience,
+                "%s: another builder has held this for %g s; the engine is built here too", lock.path, self._patience
             )
         except OSError as error:
             log.debug("%s: no lock: %s", self.folder, error)
+
+    def _acquire(self, lock: ProcessLock, patience: float) -> None:
+        """The lock, not waited for again once a holder stood still."""
+        try:
+            lock.acquire(0.0 if self._stuck else patience)
+        except HeldError as error:
+            self._stuck = self._stuck or error.silent
+            raise
+        self._stuck = False
 
     def _remove(self, digest: str) -> None:
         for path in self._paths(digest):  # the engine first
@@ -368,9 +382,14 @@ class DiskCache:
         return False
 
     def _degrade(self, error: OSError) -> None:
+        held = isinstance(error, HeldError)
         with self._warning:
-            warned, self._warned = self._warned, True
+            warned = held in self._warned
+            self._warned.add(held)
         if warned:
+            return
+        if held:
+            log.warning("%s; going on without the cache: what is built here may not be kept", error)
             return
         cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
         taken = isinstance(cause, (FileExistsError, NotADirectoryError))

@@ -128,7 +128,7 @@ def spoil(cache: DiskCache, key: EngineKey) -> None:
     (cache.folder / f"{key.digest}.engine").write_bytes(CONTENT[::-1])
 
 
-def check_read_only(cache: DiskCache, reason: str, caplog: pytest.LogCaptureFixture) -> None:
+def check_read_only(cache: DiskCache, caplog: pytest.LogCaptureFixture) -> None:
     """Of a folder with a whole entry and a damaged one that has become read-only."""
     with cache.building(KEY):
         assert cache.get(KEY) == CONTENT
@@ -142,7 +142,6 @@ def check_read_only(cache: DiskCache, reason: str, caplog: pytest.LogCaptureFixt
     cache.remove(KEY)
     assert cache.clear() == (0, 0)
     assert cache.get(KEY) == CONTENT
-    assert warned_once(caplog, cache.folder, reason)
 
 
 def test_a_read_only_disk_is_read(small_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -151,7 +150,8 @@ def test_a_read_only_disk_is_read(small_disk: Path, caplog: pytest.LogCaptureFix
         cache.put(key, CONTENT)
     spoil(cache, OTHER)
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    check_read_only(cache, "Read-only file system", caplog)
+    check_read_only(cache, caplog)
+    assert warned_once(caplog, cache.folder, "Read-only file system")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
@@ -162,7 +162,8 @@ def test_a_folder_of_others_is_read(tmp_path: Path, caplog: pytest.LogCaptureFix
     spoil(cache, OTHER)
     (cache.folder / ".uir-edge.lock").unlink()
     cache.folder.chmod(0o500)
-    check_read_only(cache, "Permission denied", caplog)
+    check_read_only(cache, caplog)
+    assert warned_once(caplog, cache.folder, "Permission denied")
     cache.folder.chmod(0o700)
 
 
@@ -185,7 +186,9 @@ def test_a_folder_that_someone_writes_to_for_ever_is_read(tmp_path: Path, caplog
         cache.put(key, CONTENT)
     spoil(cache, OTHER)
     with FileLock(tmp_path / ".uir-edge.lock"):
-        check_read_only(cache, r"The file lock '.*/\.uir-edge\.lock' could not be acquired\.", caplog)
+        check_read_only(cache, caplog)
+    (record,) = caplog.records
+    assert record.message.startswith(f"{tmp_path}/.uir-edge.lock: this process holds this lock; going on without")
     cache.put(OTHER, CONTENT)
     assert cache.get(OTHER) == CONTENT
 

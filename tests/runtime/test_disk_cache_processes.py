@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import pytest
 import uir.runtime.disk_cache
 from uir.runtime.disk_cache import DiskCache
 from uir.runtime.engine_key import EngineKey
+from uir.runtime.process_lock import SILENCE
 
 KEY = EngineKey({"number": 0})
 
@@ -142,6 +145,74 @@ def test_a_builder_that_stands_still_is_not_waited_for_for_ever(start: Start, tm
     stuck.go()
     assert stuck.hear() == f"built by {stuck.process.pid}"  # built twice, and either is good
     assert DiskCache(tmp_path).get(KEY) == f"built by {stuck.process.pid}".encode()
+
+
+def test_a_builder_that_is_stopped_is_waited_for_no_longer_than_it_takes_to_see_that(
+    start: Start, tmp_path: Path
+) -> None:
+    stuck = start(RACER, tmp_path, 1800)
+    stuck.hear()
+    stuck.go()
+    assert stuck.hear() == "builds"
+    stuck.process.send_signal(signal.SIGSTOP)
+    other = start(RACER, tmp_path, 1800)
+    other.hear()
+    other.go()
+    assert other.hear() == "waits"
+    lock = f"{tmp_path}/{KEY.digest}.lock: another process (pid {stuck.process.pid}) holds this lock"
+    assert other.hear() == f"{lock} and stands still; going on without the cache: what is built here may not be kept"
+    assert other.hear() == "builds"
+    other.go()
+    assert other.hear() == f"built by {other.process.pid}"
+    stuck.process.send_signal(signal.SIGCONT)
+    stuck.go()
+    assert stuck.hear() == f"built by {stuck.process.pid}"
+
+
+def test_a_builder_that_is_at_work_is_waited_for(start: Start, tmp_path: Path) -> None:
+    builder, other = start(RACER, tmp_path, 1800), start(RACER, tmp_path, 1800)
+    for racer in (builder, other):
+        racer.hear()
+    builder.go()
+    assert builder.hear() == "builds"
+    other.go()
+    assert other.hear() == "waits"
+    time.sleep(2 * SILENCE)  # a build of that length, in which the process shows nothing but that it is there
+    builder.go()
+    assert {racer.hear() for racer in (builder, other)} == {f"built by {builder.process.pid}"}
+
+
+# Stops in the middle of writing an engine; then reads a damaged one, which is removed under the lock, and writes one.
+STOPPED = """
+import signal
+from uir.runtime import disk_cache
+disk_cache._touch = lambda path: os.kill(os.getpid(), signal.SIGSTOP)
+DiskCache(Path(sys.argv[2])).put(key_of(1), b"engine")
+"""
+WITHOUT = """
+logging.basicConfig(format="%(message)s", stream=sys.stdout)
+cache = DiskCache(Path(sys.argv[2]))
+cache.put(key_of(0), b"own")
+cache.put(key_of(2), b"own")
+assert cache.get(key_of(0)) is cache.get(key_of(2)) is None
+print("going on", flush=True)
+sys.stdin.readline()
+cache.put(key_of(0), b"own")
+print(cache.get(key_of(0)), flush=True)
+"""
+
+
+def test_a_writer_that_is_stopped_costs_others_the_cache_and_no_more(start: Start, tmp_path: Path) -> None:
+    stuck = start(STOPPED, tmp_path)
+    assert os.WIFSTOPPED(os.waitpid(stuck.process.pid, os.WUNTRACED)[1])
+    other = start(WITHOUT, tmp_path)
+    lock = f"{tmp_path}/.uir-edge.lock: another process (pid {stuck.process.pid}) holds this lock and stands still"
+    assert other.hear() == f"{lock}; going on without the cache: what is built here may not be kept"
+    assert other.hear() == "going on"
+    stuck.process.kill()
+    stuck.process.wait()
+    other.go()
+    assert other.hear() == "b'own'"
 
 
 # Puts engines, some of them those of others, and reads any; says how often one was there.
