@@ -8,48 +8,25 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from uir.export.adapter_config import read_config
+from uir.export.patterns import Patterns
 from uir.export.tensors import PICKLE_SUFFIXES, read_tensors, refuse_pickle
 from uir.runtime.atomic import atomic_output
-from uir.runtime.errors import AdapterError, MissingFileError
+from uir.runtime.errors import AdapterError, MissingFileError, UirError
 from uir.runtime.factors import Adapter, DenseDelta, Factors, Update
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 _KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<part>[AB])\.weight")
-
-_HARMLESS = {
-    *("auto_mapping", "base_model_name_or_path", "exclude_modules", "inference_mode", "layers_pattern"),
-    *("layers_to_transform", "lora_dropout", "megatron_config", "megatron_core", "peft_version"),
-    *("qalora_group_size", "revision", "runtime_config", "target_modules", "task_type"),
-    *("loftq_config", "eva_config", "corda_config", "lora_ga_config"),  # how training began; see _INITIAL
-}
-"""Settings that do not change what a trained adapter computes."""
-
-_INITIAL = (True, False, None, "gaussian", "eva", "orthogonal")
-"""Ways to begin that leave the base as it is. The others (pissa, olora, loftq ...) train against a changed base."""
-
-
-class _Config(msgspec.Struct, kw_only=True):
-    """The settings that are understood; any other that is set is refused."""
-
-    peft_type: str
-    r: int
-    lora_alpha: float
-    use_rslora: bool = False
-    rank_pattern: dict[str, int] | None = None
-    alpha_pattern: dict[str, float] | None = None
-    init_lora_weights: bool | str | None = True
-    bias: str = "none"
 
 
 def load_adapter(path: Path, name: str | None = None) -> Adapter:
@@ -78,10 +55,17 @@ def load_adapter(path: Path, name: str | None = None) -> Adapter:
     for file in (CONFIG, WEIGHTS):
         if not (path / file).is_file():
             raise AdapterError(f"{path}: has no {file}; an adapter in PEFT's format is {CONFIG} and {WEIGHTS}")
-    config = _read_config(path / CONFIG)
+    config = read_config(path / CONFIG)
+    try:
+        ranks, alphas = Patterns(config.rank_pattern), Patterns(config.alpha_pattern)
+    except UirError as error:
+        raise type(error)(f"{path / CONFIG}: {error}") from error
     parts = _parts(path / WEIGHTS, read_tensors(path / WEIGHTS))
-    updates = {f"{module}.weight": _factors(path, module, config, pair) for module, pair in sorted(parts.items())}
-    return Adapter(name or path.resolve().name, updates)
+    updates = {}
+    for module, pair in sorted(parts.items()):
+        rank, alpha = int(ranks.get(module, config.r)), alphas.get(module, config.lora_alpha)
+        updates[f"{module}.weight"] = _factors(path, module, pair, rank, alpha, rank_stabilised=config.use_rslora)
+    return Adapter(name or Path(os.path.realpath(path)).name, updates)
 
 
 def check_fits(adapter: Adapter, base_weights: Mapping[str, NDArray[np.float32]]) -> None:
@@ -112,7 +96,8 @@ def compacted(adapter: Adapter) -> Adapter:
 
     def compact(update: Update) -> Update:
         if isinstance(update, Factors) and update.a.size + update.b.size > update.size:
-            return DenseDelta(update.delta((update.size,)))
+            with np.errstate(over="ignore", invalid="ignore"):  # the merge reports what leaves the range
+                return DenseDelta(update.delta((update.size,)))
         return update
 
     return Adapter(adapter.name, {name: compact(update) for name, update in adapter.updates.items()})
@@ -173,30 +158,14 @@ def write_peft(
 
 
 def _head(path: Path) -> bytes:
+    """The first bytes of a file; none of what is no regular file, where a pipe would be waited for."""
+    if not path.is_file():
+        return b""
     try:
         with path.open("rb") as stream:
             return stream.read(8)
     except OSError as error:
         raise AdapterError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def _read_config(path: Path) -> _Config:
-    try:
-        raw: dict[str, Any] = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-        if raw.get("peft_type") != "LORA":
-            raise AdapterError(f"{path}: is of PEFT's type {raw.get('peft_type')}; only LORA can be merged")
-        config = msgspec.convert(raw, _Config)
-    except (OSError, msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise AdapterError(f"{path}: not the configuration of a LoRA: {error}") from error
-    known = _HARMLESS.union(_Config.__struct_fields__)
-    extra = [f"{key}={value!r}" for key, value in raw.items() if value and key not in known]
-    if config.bias != "none":
-        extra.append(f"bias={config.bias!r}")
-    if config.init_lora_weights not in _INITIAL:
-        extra.append(f"init_lora_weights={config.init_lora_weights!r} (it changes the base)")
-    if extra:
-        raise AdapterError(f"{path}: only plain LoRA can be merged, but it sets {', '.join(extra)}; train without")
-    return config
 
 
 def _parts(path: Path, tensors: Mapping[str, NDArray[np.float32]]) -> dict[str, dict[str, NDArray[np.float32]]]:
@@ -222,30 +191,17 @@ def _parts(path: Path, tensors: Mapping[str, NDArray[np.float32]]) -> dict[str, 
     return parts
 
 
-def _factors(path: Path, module: str, config: _Config, pair: Mapping[str, NDArray[np.float32]]) -> Factors:
+def _factors(
+    path: Path, module: str, pair: Mapping[str, NDArray[np.float32]], rank: int, alpha: float, *, rank_stabilised: bool
+) -> Factors:
     a, b = pair["A"], pair["B"]
     found = f"{path}: {module} has A {a.shape} and B {b.shape}"
-    rank = _setting(path, config.rank_pattern, module, config.r)
-    alpha = _setting(path, config.alpha_pattern, module, config.lora_alpha)
-    if a.ndim < 2 or a.ndim != b.ndim or set(b.shape[2:]) - {1} or not a.size or not b.size:
+    if a.ndim < 2 or a.ndim != b.ndim or set(b.shape[2:]) - {1}:
         raise AdapterError(f"{found}: neither a linear layer's nor a convolution's")
     if a.ndim > 2 and a.shape[0] == rank != b.shape[1] and rank % b.shape[1] == 0:
         # PEFT's A is dense here, its B grouped, so that every output looks at every input; the weight cannot.
         raise AdapterError(f"{found}: a grouped convolution's, which PEFT cannot merge either; train without it")
     if not a.shape[0] == b.shape[1] == rank:
         raise AdapterError(f"{found}, but the rank is {rank} in {CONFIG}")
-    scale = alpha / (math.sqrt(rank) if config.use_rslora else rank)
-    if not math.isfinite(scale):
-        raise AdapterError(f"{path}: {module} is to be scaled by {scale}; lora_alpha in {CONFIG} makes no sense")
+    scale = alpha / (math.sqrt(rank) if rank_stabilised else rank)
     return Factors(b.reshape(b.shape[:2]), a.reshape(a.shape[0], -1), scale)
-
-
-def _setting(path: Path, pattern: Mapping[str, float] | None, module: str, default: float) -> float:
-    """PEFT's rule: the first pattern that matches the module's name, or the end of it after a dot."""
-    try:
-        for key, value in (pattern or {}).items():
-            if re.fullmatch(rf"(.*\.)?({key})", module):
-                return value
-    except re.error as error:
-        raise AdapterError(f"{path / CONFIG}: {key!r} is not a pattern of module names: {error}") from error
-    return default

@@ -28,6 +28,7 @@ import msgspec
 
 from uir.export.adapters import check_fits, compacted, load_adapter
 from uir.export.package_writer import ExportAdapter, ExportBase, write_package
+from uir.export.picture_check import check_pictures
 from uir.export.precision import parse_precisions, table, try_compositions
 from uir.export.presets import PRESETS, preset_adapters
 from uir.export.router import choose_prototypes, load_router
@@ -128,6 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     adapters = [load_adapter(folder, name) for name, folder in sources.items()]
     base, adapters = _traced_base(options.base, adapters) if options.base else (_zoo_base(adapters), adapters)
     adapters = [compacted(adapter) for adapter in adapters]
+    check_pictures(base, adapters, listed)
     tried = try_compositions(base, adapters, listed, precisions, options.calibrate) if precisions else {}
     manifest = write_package(
         options.output,

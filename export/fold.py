@@ -103,10 +103,11 @@ def fold(network: nn.Module, adapters: Iterable[Adapter]) -> tuple[nn.Module, li
     folded = copy.deepcopy(network)
     updates = [_checked(adapter, folds) for adapter in given]
     for one in folds:
-        numbers = _numbers(folded, one)
-        _fold_layer(folded.get_submodule(one.convolution), numbers)
-        for own in updates:
-            _fold_updates(own, one, numbers)
+        with np.errstate(over="ignore", invalid="ignore"):  # export reports what leaves the range of float32
+            numbers = _numbers(folded, one)
+            _fold_layer(folded.get_submodule(one.convolution), numbers)
+            for own in updates:
+                _fold_updates(own, one, numbers)
     for name in (name for one in folds for name in one.parameters):
         owner, _, parameter = name.rpartition(".")
         setattr(folded.get_submodule(owner), parameter, None)

@@ -106,8 +106,8 @@ def write_package(
         default: what runs where no composition is named.
         tried: the narrower precisions of each composition; None where the package is float32 alone.
         router: with the prototypes of these adapters alone; None for a package that cannot choose by itself.
-        emit_onnx: also write each composition as a stand-alone model in each precision: model.onnx, which is float32,
-            model.fp16.onnx, model.int8.onnx.
+        emit_onnx: also write each composition as a stand-alone model in each precision that passed its gate:
+            model.onnx, which is float32, model.fp16.onnx, model.int8.onnx.
 
     Raises:
         OutputError: the destination exists (and `overwrite` is not set, or it is no package), or cannot be written.
@@ -138,9 +138,9 @@ def write_package(
             for precision, graph in own.items():
                 writer.add(_own_graph(composition, precision), graph)
             if emit_onnx:
-                # What has no cost has a weight that is too large for its types.
+                # What failed its gate may restore nothing at all.
                 emitted = {
-                    name: graph for name, graph in {**graphs, **own}.items() if name == "fp32" or trials[name].cost
+                    name: graph for name, graph in {**graphs, **own}.items() if name == "fp32" or trials[name].passed
                 }
                 for precision, graph in emitted.items():
                     model = stand_alone_model(base, adapters, composition, precision, graph)

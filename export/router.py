@@ -7,6 +7,7 @@ another network mean nothing to it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,15 +18,17 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from uir.export.package_writer import ExportRouter
-from uir.export.tensors import read_tensors
+from uir.export.tensors import LARGEST_FILE, read_file, read_tensors
 from uir.export.zoo import zoo_adapters
 from uir.runtime.decision import CLEAN_NAME
-from uir.runtime.errors import AdapterError, BaseModelError, MissingFileError
+from uir.runtime.errors import AdapterError, BaseModelError, MissingFileError, shown
 from uir.runtime.manifest import RouterSettings
 from uir.runtime.router import Embedder
 
 MODEL, SETTINGS, PROTOTYPES = "router.onnx", "router.json", "prototypes.safetensors"
 """The files of a router's folder."""
+
+LARGEST_SETTINGS = 1 << 20  # bytes
 
 PROTOTYPE = "prototype.safetensors"
 """The file beside an adapter's weights; its tensor is called `prototype`."""
@@ -47,14 +50,15 @@ def load_router(folder: Path) -> ExportRouter:
     for name in (MODEL, SETTINGS, PROTOTYPES):
         if not (folder / name).is_file():
             raise MissingFileError(f"{folder}: not a router's folder: it has no {name}; make one with uir-train router")
-    model = (folder / MODEL).read_bytes()
+    model = read_file(folder / MODEL, LARGEST_FILE, BaseModelError)
     try:
         dimensions = Embedder(model).dimensions
     except ValueError as error:
         raise BaseModelError(f"{folder / MODEL}: {error}; make the router again") from error
     try:
-        settings = msgspec.json.decode((folder / SETTINGS).read_bytes(), type=RouterSettings)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        text = read_file(folder / SETTINGS, LARGEST_SETTINGS, BaseModelError)
+        settings = msgspec.json.decode(text, type=RouterSettings)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BaseModelError(f"{folder / SETTINGS}: not the settings of a router: {error}") from error
     prototypes = read_tensors(folder / PROTOTYPES, BaseModelError)
     router = ExportRouter(model, settings, prototypes)
@@ -94,7 +98,7 @@ def choose_prototypes(router: ExportRouter, sources: Mapping[str, Path]) -> tupl
     Raises:
         AdapterError: a prototype's file is damaged.
     """
-    shipped = {folder.resolve(): name for name, folder in zoo_adapters().items()}
+    shipped = {_real(folder): name for name, folder in zoo_adapters().items()}
     found: dict[str, NDArray[np.float32]] = {}
     without: dict[str, str] = {}
     for name, folder in sources.items():
@@ -103,7 +107,7 @@ def choose_prototypes(router: ExportRouter, sources: Mapping[str, Path]) -> tupl
             without[name] = f"is called {CLEAN_NAME}"
         elif own.is_file() and _router_of(own) == router.digest:
             found[name] = _prototype(own, router)
-        elif (published := shipped.get(folder.resolve(), "")) in router.prototypes:
+        elif (published := shipped.get(_real(folder), "")) in router.prototypes:
             found[name] = router.prototypes[published]
         else:
             without[name] = "has a prototype for another router" if own.is_file() else "has no prototype"
@@ -111,6 +115,11 @@ def choose_prototypes(router: ExportRouter, sources: Mapping[str, Path]) -> tupl
         return None, without
     found[CLEAN_NAME] = router.prototypes[CLEAN_NAME]
     return ExportRouter(router.model, router.settings, found), without
+
+
+def _real(folder: Path) -> str:
+    """The folder that a path means; Path.resolve raises RuntimeError for a link to itself."""
+    return os.path.realpath(folder)
 
 
 def _prototype(file: Path, router: ExportRouter) -> NDArray[np.float32]:
@@ -130,4 +139,6 @@ def _router_of(file: Path) -> str | None:
         with safe_open(file, framework="numpy") as entries:
             return (entries.metadata() or {}).get(_ROUTER)
     except (SafetensorError, OSError) as error:
-        raise AdapterError(f"{file}: not a whole safetensors file ({error}); make it again, or remove it") from error
+        raise AdapterError(
+            f"{file}: not a whole safetensors file ({shown(error)}); make it again, or remove it"
+        ) from error

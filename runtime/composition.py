@@ -7,8 +7,10 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
+from numbers import Real
 
-from uir.runtime.errors import UsageError
+from uir.runtime.errors import UsageError, shown
 
 DECIMALS = 4  # weights closer than this are the same composition, and share one engine
 MAX_WEIGHT = 100.0  # far beyond any use; keys stay exact and deltas finite below it
@@ -31,17 +33,20 @@ class Composition:
 
     @classmethod
     def of(cls, weights: Mapping[str, float]) -> Composition:
-        """The composition of these weights.
+        """The composition of these weights, which are real numbers of any type.
 
         Raises:
-            UsageError: a weight is not in [0, 100], or a name is none for an adapter.
+            UsageError: a weight is no number in [0, 100], or a name is none for an adapter.
         """
+        if not isinstance(weights, Mapping):
+            raise UsageError(f"{shown(weights)}: not a composition; give weights by name, such as {{'rain': 0.5}}")
+        rounded = {}
         for name, weight in weights.items():
-            if not is_adapter_name(name):
-                raise UsageError(f"{name!r}: not a name for an adapter (letters, digits, - and _, a letter first)")
-            if not 0 <= weight <= MAX_WEIGHT:  # NaN neither
-                raise UsageError(f"{name}={weight}: weights are numbers from 0 to {MAX_WEIGHT:g}, such as 0.5")
-        rounded = {name: round(float(weight), DECIMALS) for name, weight in weights.items()}
+            _check_adapter_name(name)
+            number = _number(weight)
+            if not 0 <= number <= MAX_WEIGHT:  # NaN neither
+                raise UsageError(f"{name}={shown(weight)}: weights are numbers from 0 to {MAX_WEIGHT:g}, such as 0.5")
+            rounded[name] = round(number, DECIMALS)
         return cls(tuple(sorted((name, weight) for name, weight in rounded.items() if weight > 0)))
 
     @classmethod
@@ -49,12 +54,15 @@ class Composition:
         """Each named adapter by the same weight, the weights summing to one.
 
         Raises:
-            UsageError: an adapter is named twice, or none is.
+            UsageError: an adapter is named twice, or none is, or a name is none for an adapter.
         """
+        if isinstance(names, str) or not isinstance(names, Iterable):
+            raise UsageError(f"{shown(names)}: not a list of adapters, such as ['rain', 'haze']")
         listed = list(names)
         if not listed:
             raise UsageError("no adapter is named; give at least one, such as rain")
         for name in listed:
+            _check_adapter_name(name)
             if listed.count(name) > 1:
                 raise UsageError(f"{','.join(listed)}: {name} is named twice")
         return cls.of(dict.fromkeys(listed, 1 / len(listed)))
@@ -66,6 +74,8 @@ class Composition:
         Raises:
             UsageError: the text is malformed, names an adapter twice, or gives a weight outside [0, 100].
         """
+        if not isinstance(text, str):
+            raise UsageError(f"{shown(text)}: not a composition; write it as 'rain', or 'rain=0.7,haze=0.3'")
         weights: dict[str, float] = {}
         if text.strip() == BASE_KEY:
             return cls()
@@ -76,9 +86,9 @@ class Composition:
             except ValueError:
                 weight = math.nan
             if not name or math.isnan(weight):
-                raise UsageError(f"{text!r}: not a composition; write it as rain, or rain=0.7,haze=0.3")
+                raise UsageError(f"{shown(text)}: not a composition; write it as rain, or rain=0.7,haze=0.3")
             if name in weights:
-                raise UsageError(f"{text!r}: {name} is named twice")
+                raise UsageError(f"{shown(text)}: {shown(name)} is named twice")
             weights[name] = weight
         return cls.of(weights)
 
@@ -103,9 +113,24 @@ class Composition:
         return self.key
 
 
-def is_adapter_name(name: str) -> bool:
+def is_adapter_name(name: object) -> bool:
     """Whether an adapter may be called so: only then can a composition's key be read back, and name a folder."""
-    return _NAME.fullmatch(name) is not None and name != BASE_KEY
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None and name != BASE_KEY
+
+
+def _check_adapter_name(name: object) -> None:
+    if not is_adapter_name(name):
+        raise UsageError(f"{shown(name)}: not a name for an adapter (letters, digits, - and _, a letter first)")
+
+
+def _number(value: object) -> float:
+    """A real number of any type as a float; NaN for what is none."""
+    if isinstance(value, bool) or not isinstance(value, Real | Decimal):
+        return math.nan
+    try:
+        return float(value)
+    except (OverflowError, ValueError):  # an integer or a fraction beyond floats, a signalling NaN
+        return math.nan
 
 
 def check_name(name: str, known: Iterable[str], kind: str) -> None:

@@ -54,3 +54,17 @@ class BackendError(UirError, RuntimeError):
 
 class MissingBackendError(BackendError):
     """What would run a device is not installed."""
+
+
+def shown(value: object, longest: int = 160) -> str:
+    """What came from outside as a message may show it: on one line, no control characters, of bounded length.
+
+    An exception comes as its message, all else as Python writes it.
+    """
+    try:
+        text = str(value) if isinstance(value, Exception) else repr(value)
+    except Exception:  # a type of the caller's, lists too deep, an integer of more digits than Python prints
+        text = f"a {type(value).__name__}"
+    if not text.isprintable():
+        text = repr(text)
+    return text if len(text) <= longest else f"{text[:longest]}..."

@@ -7,6 +7,7 @@ that it has never seen.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from uir.runtime.composition import Composition
-from uir.runtime.errors import PackageError
+from uir.runtime.errors import AdapterError, PackageError
 from uir.runtime.factors import Adapter, DenseDelta, Factors
 from uir.runtime.float16 import GAIN
 from uir.runtime.manifest import Precision
@@ -35,15 +36,22 @@ def merge(base: Weights, adapters: Mapping[str, Adapter], composition: Compositi
 
     Raises:
         ValueError: an adapter touches a weight that the base does not have, or of another size.
+        AdapterError: a weight leaves the range of float32.
     """
     merged = dict(base)
     parts = [(adapters[name], weight) for name, weight in composition.items]
     # The products are small: on one thread they take milliseconds, and do not wait for cores that a stream keeps busy.
-    with _LIMITED, _blas().limit(limits=1, user_api="blas"):
+    with _LIMITED, _blas().limit(limits=1, user_api="blas"), np.errstate(over="ignore", invalid="ignore"):
         for name in sorted({name for adapter, _ in parts for name in adapter.updates}):
             if name not in base:
                 raise ValueError(f"{name}: the base has no such weight")
             merged[name] = _merged(name, base[name], parts)
+            if not np.isfinite(merged[name]).all():
+                guilty = ", ".join(adapter.name for adapter, _ in parts if name in adapter.updates)
+                raise AdapterError(
+                    f"{composition.key}: merging {guilty} takes {name} beyond the range of float32; use smaller "
+                    "weights, or an adapter that was trained without diverging"
+                )
     return merged
 
 
@@ -90,6 +98,7 @@ def merge_package(package: Package, composition: Composition) -> dict[str, NDArr
 
     Raises:
         UsageError: the composition names an adapter that the package does not have.
+        AdapterError: a weight leaves the range of float32.
         PackageError: the package is damaged.
     """
     composition.check_names(package.manifest.adapters)
@@ -97,6 +106,8 @@ def merge_package(package: Package, composition: Composition) -> dict[str, NDArr
     base = package.base_weights
     try:
         return merge(base, adapters, composition)
+    except AdapterError:
+        raise
     except ValueError as error:
         raise PackageError(f"{package.path}: {error}; export the package again") from error
 
@@ -105,7 +116,7 @@ def merged_model(package: Package, composition: Composition, precision: Precisio
     """The model of one of a package's compositions, as backends build it.
 
     Raises:
-        UsageError, PackageError: as `merge_package` and `fill_graph`.
+        UsageError, AdapterError, PackageError: as `merge_package` and `fill_graph`.
     """
     return fill_graph(package.graph(precision, composition), merge_package(package, composition))
 
@@ -114,7 +125,7 @@ def merged_weights(package: Package, composition: Composition, precision: Precis
     """The base's weights as the composition's model holds them: merged, typed, and by their gains.
 
     Raises:
-        UsageError, PackageError: as `merge_package` and `fill_graph`.
+        UsageError, AdapterError, PackageError: as `merge_package` and `fill_graph`.
     """
     names, graph = package.base_weights, merged_model(package, composition, precision).graph
     return {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer if tensor.name in names}
@@ -151,24 +162,36 @@ def fill_graph(graph: bytes, weights: Weights) -> onnx.ModelProto:
 
 def _typed(weight: NDArray[np.float32], tensor: onnx.TensorProto) -> NDArray[Any]:
     """A weight as its graph has it: by its gain, and in its type, which is float32 or float16."""
-    gains = [entry.value for entry in tensor.external_data if entry.key == GAIN]
-    try:
-        scaled = weight * np.float32(gains[0]) if gains else weight
-    except ValueError:
-        raise PackageError(f"the graph's weight {tensor.name} has a gain of {gains[0]!r}; export it again") from None
-    if tensor.data_type == onnx.TensorProto.FLOAT:
-        return scaled
-    if tensor.data_type != onnx.TensorProto.FLOAT16:
-        kind = onnx.TensorProto.DataType.Name(tensor.data_type)
-        raise PackageError(f"the graph's weight {tensor.name} is of type {kind}; export the package again")
-    with np.errstate(over="ignore", invalid="ignore"):
-        narrow = _keep_sums(scaled) if gains else scaled.astype(np.float16)
-    if not np.isfinite(narrow).all():
+    gain = _gain(tensor)
+    with np.errstate(over="ignore", invalid="ignore"):  # what leaves the range is reported below
+        values: NDArray[Any] = weight if gain is None else weight * np.float32(gain)
+        if tensor.data_type == onnx.TensorProto.FLOAT16:
+            values = values.astype(np.float16) if gain is None else _keep_sums(values)
+        elif tensor.data_type != onnx.TensorProto.FLOAT:
+            kind = onnx.TensorProto.DataType.Name(tensor.data_type)
+            raise PackageError(f"the graph's weight {tensor.name} is of type {kind}; export the package again")
+    if values is not weight and not np.isfinite(values).all():
         raise PackageError(
-            f"{tensor.name} reaches {np.abs(scaled).max():.3g} in this composition, and float16 ends at 65504; "
-            "use fp32, or smaller weights"
+            f"{tensor.name} reaches {np.abs(weight).max():.3g} in this composition, and {values.dtype} ends at "
+            f"{np.finfo(values.dtype).max:g}; use {'fp32, or ' if values.dtype == np.float16 else ''}smaller weights"
         )
-    return narrow
+    return values
+
+
+def _gain(tensor: onnx.TensorProto) -> float | None:
+    """What a kernel on the frame's codes is multiplied by; None for every other weight. It lies in [1, 2)."""
+    gains = [entry.value for entry in tensor.external_data if entry.key == GAIN]
+    if not gains:
+        return None
+    try:
+        gain = float(gains[0])
+    except ValueError:
+        gain = math.nan
+    if not 1 <= gain < 2 or len(tensor.dims) < 2:  # NaN neither
+        raise PackageError(
+            f"the graph's weight {tensor.name} has a gain of {gains[0][:40]!r}; export the package again"
+        )
+    return gain
 
 
 def _keep_sums(weight: NDArray[np.float32]) -> NDArray[np.float16]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from uir.export.bases import nafnet, unet
 from uir.export.tensors import read_tensors, refuse_pickle
 from uir.runtime.atomic import atomic_output
-from uir.runtime.errors import BaseModelError, MissingFileError
+from uir.runtime.errors import BaseModelError, MissingFileError, shown
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,16 @@ def _network(path: Path, weights: Mapping[str, Tensor]) -> tuple[str, nn.Module]
         settings = architecture.detect(weights)
         if settings is None:
             continue
-        network = architecture.build(**settings)
-        differing = _differing(weights, network.state_dict())
+        try:
+            with torch.device("meta"):  # shapes alone: what a hostile file says may be larger than any memory
+                shapes = architecture.build(**settings).state_dict()
+        except (RuntimeError, OverflowError) as error:
+            raise BaseModelError(f"{path}: looks like a {name} of impossible size: {shown(error)}") from error
+        differing = _differing(weights, shapes)
         if differing:
             more = f"; and {len(differing) - 3} more" if len(differing) > 3 else ""
             raise BaseModelError(f"{path}: looks like a {name}, but is not one: {'; '.join(differing[:3])}{more}")
+        network = architecture.build(**settings)
         network.load_state_dict(weights)
         return name, network.eval()
     listed = ", ".join(sorted(weights)[:5])

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from uir.export.fold import Fold
 
+MOST_LEVELS = 10  # whose frames would be multiples of 1024 pixels
+
 
 class LayerNorm2d(nn.Module):
     """Layer normalisation over the channels of N x C x H x W, with an affine (Ba et al. 2016)."""
@@ -147,13 +149,15 @@ class NAFNet(nn.Module):
 
 def detect(weights: Mapping[str, Tensor]) -> dict[str, object] | None:
     """The constructor's arguments for a state dict of this architecture, or None where it is of another."""
-    if "intro.weight" not in weights or "encoders.0.0.beta" not in weights:
+    if not {"intro.weight", "encoders.0.0.beta"} <= weights.keys() or weights["intro.weight"].ndim != 4:
         return None
 
     def blocks(prefix: str) -> int:
         return len({key for key in weights if re.match(rf"{prefix}\.\d+\.beta$", key)})
 
     levels = next(i for i in itertools.count() if f"downs.{i}.weight" not in weights)
+    if levels > MOST_LEVELS:
+        return None
     return {
         "width": int(weights["intro.weight"].shape[0]),
         "encoders": [blocks(rf"encoders\.{i}") for i in range(levels)],

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 RESIDUAL_SCALE = 0.1  # of a branch's first weights (EDSR scales the branch itself)
 
+MOST_LEVELS = 10  # whose frames would be multiples of 1024 pixels
+
 
 class ResidualBlock(nn.Module):
     """`x + conv(relu(conv(x)))` with 3x3 convolutions. N x C x H x W in and out."""
@@ -110,12 +112,15 @@ class UNet(nn.Module):
 
 def detect(weights: Mapping[str, Tensor]) -> dict[str, object] | None:
     """The constructor's arguments for a state dict of this architecture, or None where it is of another."""
-    if not {"intro.weight", "ending.weight"} <= weights.keys() or "ups.0.conv.weight" not in weights:
+    if not {"intro.weight", "ending.weight", "ups.0.conv.weight"} <= weights.keys():
         return None
     levels = next(i for i in itertools.count() if f"downs.{i}.weight" not in weights)
-    widths = [int(weights["intro.weight"].shape[0])] + [
-        int(weights[f"downs.{i}.weight"].shape[0]) for i in range(levels)
-    ]
+    if levels > MOST_LEVELS:
+        return None
+    outer = [weights["intro.weight"], *(weights[f"downs.{i}.weight"] for i in range(levels))]
+    if any(weight.ndim != 4 for weight in outer):
+        return None
+    widths = [int(weight.shape[0]) for weight in outer]
     blocks = [
         len({key for key in weights if re.match(rf"encoders\.{i}\.\d+\.conv1\.weight", key)}) for i in range(levels)
     ]
