@@ -58,7 +58,9 @@ def read_config(path: Path) -> Config:
         config = msgspec.convert(raw, Config)
     except AdapterError:
         raise
-    except (ValueError, RecursionError) as error:  # msgspec's and json's errors are ValueErrors
+    except RecursionError as error:
+        raise AdapterError(f"{path}: not the configuration of a LoRA: it is nested too deep") from error
+    except ValueError as error:  # as msgspec's and json's errors are
         raise AdapterError(f"{path}: not the configuration of a LoRA: {shown(error)}") from error
     extra = list(_extra(raw, config))
     if extra:
@@ -92,4 +94,4 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is not a number")
+    raise ValueError(f"it holds {text}, which is no number")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from uir.export.package_writer import ExportRouter
-from uir.export.tensors import LARGEST_FILE, read_file, read_tensors
+from uir.export.tensors import LARGEST_FILE, read_file, read_safetensors, read_tensors
 from uir.export.zoo import zoo_adapters
 from uir.runtime.decision import CLEAN_NAME
 from uir.runtime.errors import AdapterError, BaseModelError, MissingFileError, shown
@@ -135,6 +135,7 @@ def _save(tensors: Mapping[str, NDArray[np.float32]], router: ExportRouter) -> b
 
 def _router_of(file: Path) -> str | None:
     """The SHA-256 of the router that a file was made for."""
+    read_safetensors(file)
     try:
         with safe_open(file, framework="numpy") as entries:
             return (entries.metadata() or {}).get(_ROUTER)

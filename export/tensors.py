@@ -21,8 +21,9 @@ PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _PICKLE_HEADS = (b"PK\x03\x04", *(b"\x80" + bytes([protocol]) for protocol in range(2, 6)))
 """A zip, which is what `torch.save` writes, and the pickle protocols in use."""
 
-LARGEST_FILE = 1 << 30
-"""Bytes of a safetensors file: ten times a NAFNet of width 64, and half of what an ONNX model may hold."""
+LARGEST_FILE = 1 << 29
+"""Bytes of a safetensors file: twice a NAFNet of width 64. Reading takes four times as much memory."""
+LARGEST_HEADER = 1 << 21
 MOST_TENSORS = 4096
 LONGEST_NAME = 200
 MOST_DIMENSIONS = 8
@@ -55,7 +56,7 @@ def read_tensors(path: Path, error: WeightsError = AdapterError) -> dict[str, ND
         AdapterError, or what `error` says: the file is a pickle, truncated, not safetensors, not of floats, holds NaN
             or infinity, or names, shapes or numbers of tensors that no network has.
     """
-    content = read_file(path, LARGEST_FILE, error)
+    content = read_safetensors(path, error)
     try:
         entries = deserialize(content)  # type: ignore[no-untyped-call]
     except SafetensorError as reason:
@@ -65,6 +66,19 @@ def read_tensors(path: Path, error: WeightsError = AdapterError) -> dict[str, ND
     if len(entries) > MOST_TENSORS:
         raise error(f"{path}: holds {len(entries)} tensors, and at most {MOST_TENSORS} are read; is it the right file?")
     return {name: _float32(path, name, entry, error) for name, entry in entries}
+
+
+def read_safetensors(path: Path, error: WeightsError = AdapterError) -> bytes:
+    """A file that may be safetensors, whole, and its header within bounds: to parse a large one takes minutes.
+
+    Raises:
+        AdapterError, or what `error` says: it is a pickle, none of a size that is read, or cannot be read.
+    """
+    content = read_file(path, LARGEST_FILE, error)
+    if int.from_bytes(content[:8], "little") > LARGEST_HEADER:
+        refuse_pickle(path, content[:8], error)
+        raise error(f"{path}: not a safetensors file, or one with a header beyond all reason; is it the right file?")
+    return content
 
 
 def refuse_pickle(path: Path, head: bytes = b"", error: WeightsError = AdapterError) -> None:

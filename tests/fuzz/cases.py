@@ -84,6 +84,11 @@ def try_case(good: Good, target: Target, seed: int, run: Run, options: Sequence[
         done = mutator.mutate(copy, rng)
         ended = run(command, folder / "streams")
         fault = ended.fault() or _fault_of_result(good, mutator, ended, result)
+        if target == "adapter" and not ended.status and not fault:
+            restored = folder / "restored.png"
+            package = ["--package", str(result), "--compose", "haze", "-o", str(restored)]
+            ended = run(["uir-run", str(good.picture), *package, *options], folder / "streams")
+            fault = ended.fault() or (f"accepted, and not run: {ended.stderr}" if ended.status else _flatness(restored))
     return Verdict(target, seed, mutator.name, done, ended, fault)
 
 
@@ -104,3 +109,9 @@ def _fault_of_result(good: Good, mutator: Mutator, ended: Ended, result: Path) -
         if error > TOLERANCE:
             return f"wrong picture: {error:.1f} codes off"
     return None
+
+
+def _flatness(path: Path) -> str | None:
+    """What passes for success and is no picture; None where something of it is there."""
+    with Image.open(path) as image:
+        return "flat picture" if np.asarray(image).reshape(-1, 3).std(0).max() < 1 else None

@@ -9,14 +9,18 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import safetensors.numpy
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_info
 
 from uir.runtime.composition import Composition
-from uir.runtime.errors import PackageError
+from uir.runtime.errors import AdapterError, PackageError
 from uir.runtime.factors import Adapter, DenseDelta, Factors
+from uir.runtime.float16 import GAIN
 from uir.runtime.merge import fill_graph, merge, merge_package
 from uir.runtime.package import Package
+from uir.runtime.restorer import Restorer
+from uir.runtime.typed import float16_graph
 
 SHAPES = {"conv.weight": (6, 4, 3, 3), "depthwise.weight": (8, 1, 3, 3), "linear.weight": (5, 7), "bias": (5,)}
 
@@ -131,3 +135,70 @@ def test_weights_that_are_not_the_graphs_own_are_refused(shared_package: Path) -
         weights = {k: v for k, v in package.base_weights.items() if k != name}
         with pytest.raises(PackageError, match=rf"intro\.weight \(4, 3, 6, 6\) {words}"):
             fill_graph(package.graph(), {**weights, **wrong})
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("update", ["scale", "factors", "dense", "sum"])
+def test_a_merge_that_leaves_the_range_of_float32_names_the_adapters(
+    base: dict[str, NDArray[np.float32]], adapters: dict[str, Adapter], update: str
+) -> None:
+    """Each of them is finite by itself."""
+    ones = np.ones(35, np.float32)
+    huge = {
+        "scale": Factors(np.ones((5, 1), np.float32), np.ones((1, 7), np.float32) * 9, 3e38),
+        "factors": Factors(np.full((5, 1), 1e30, np.float32), np.full((1, 7), 1e30, np.float32), 1.0),
+        "dense": DenseDelta(ones * np.float32(3e38)),
+        "sum": DenseDelta(ones * np.float32(1.8e38)),
+    }[update]
+    adapters["haze"] = Adapter("haze", {"linear.weight": huge})
+    with pytest.raises(
+        AdapterError, match=r"^haze=2,rain: merging haze, rain takes linear\.weight beyond the range"
+    ) as c:
+        merge(base, adapters, Composition.parse("haze=2,rain"))
+    assert "noise" not in str(c.value)
+    assert np.isfinite(merge(base, adapters, Composition.parse("rain"))["linear.weight"]).all()
+
+
+def test_a_package_whose_adapter_overflows_is_refused_when_it_is_composed(
+    package: Path, replace_file: Callable[[str, bytes], None], frame: NDArray[np.uint8]
+) -> None:
+    """All its weights are finite, and its hashes right; what runs goes on running."""
+    tensors = {
+        name: np.full_like(values, 1e25)
+        for name, values in Package(package).tensors("adapters/haze.safetensors").items()
+    }
+    replace_file("adapters/haze.safetensors", safetensors.numpy.save(tensors))
+    restorer = Restorer(package, "rain", device="cpu")
+    before = restorer(frame)
+    with pytest.raises(AdapterError, match=r"^haze: merging haze takes .* beyond the range of float32; use smaller"):
+        restorer.compose("haze")
+        restorer(frame)
+    restorer.compose("rain")
+    assert np.array_equal(restorer(frame), before)
+
+
+def with_gain(graph: bytes, gain: str) -> bytes:
+    model = onnx.load_from_string(graph)
+    (tensor,) = (tensor for tensor in model.graph.initializer if GAIN in {entry.key for entry in tensor.external_data})
+    next(entry for entry in tensor.external_data if entry.key == GAIN).value = gain
+    return bytes(model.SerializeToString())
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("gain", ["nan", "inf", "1e300", "0", "-1", "2", "x", "", "9" * 5000, "0.5"])
+def test_a_gain_that_no_export_writes_is_refused(shared_package: Path, gain: str) -> None:
+    package = Package(shared_package)
+    graph = float16_graph(package.graph())
+    fill_graph(graph, package.base_weights)
+    with pytest.raises(PackageError, match="has a gain of ") as caught:
+        fill_graph(with_gain(graph, gain), package.base_weights)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_gain_that_takes_a_weight_out_of_its_type_is_refused(shared_package: Path) -> None:
+    package = Package(shared_package)
+    graph = float16_graph(package.graph())
+    weights = {name: np.full_like(weight, 5e4) for name, weight in package.base_weights.items()}
+    with pytest.raises(PackageError, match=r"reaches 5e.04 in this composition, and float16 ends at 65504; use fp32"):
+        fill_graph(with_gain(graph, "1.9"), weights)
