@@ -75,9 +75,9 @@ def read_safetensors(path: Path, error: WeightsError = AdapterError) -> bytes:
         AdapterError, or what `error` says: it is a pickle, none of a size that is read, or cannot be read.
     """
     content = read_file(path, LARGEST_FILE, error)
-    if int.from_bytes(content[:8], "little") > LARGEST_HEADER:
+    if (length := int.from_bytes(content[:8], "little")) > LARGEST_HEADER:
         refuse_pickle(path, content[:8], error)
-        raise error(f"{path}: not a safetensors file, or one with a header beyond all reason; is it the right file?")
+        raise error(f"{path}: not a whole safetensors file (a header of {length} bytes); fetch it again")
     return content
 
 

@@ -184,7 +184,7 @@ def test_denormal_and_narrow_factors_are_read(rain: Path, tmp_path: Path) -> Non
 def test_a_header_whose_length_lies(rain: Path, refused: Callable[[str], str], length: int) -> None:
     content = (rain / WEIGHTS).read_bytes()
     (rain / WEIGHTS).write_bytes(length.to_bytes(8, "little") + content[8:])
-    refused("not a (whole )?safetensors file")
+    refused("not a whole safetensors file")
 
 
 @pytest.mark.parametrize(
