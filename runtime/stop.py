@@ -42,6 +42,7 @@ class _State:
         self.actions: list[Action] = []
         self.unfinished: dict[Path, None] = {}
         self.listening = False
+        self.strangers: set[int] = set()
         self.signal = 0
         self.final = False
         self.ending = threading.Lock()
@@ -60,6 +61,7 @@ def listen(name: str) -> None:
     if _state.listening:
         return
     _state.listening = True
+    _state.strangers = _children()  # of the script that became this command by exec
     source, sink = os.pipe()
     os.set_blocking(sink, False)
     signal.set_wakeup_fd(sink, warn_on_full_buffer=False)
@@ -172,16 +174,20 @@ def _finish(status: int, line: str, deadline: float) -> None:
 
 def _end_children(deadline: float) -> None:
     """Ask this process's children to end, and wait until they have, where the system tells of them as Linux does."""
-    children: list[int] = []
-    with suppress(OSError, ValueError):
-        for task in os.listdir("/proc/self/task"):  # noqa: PTH208 - names alone
-            children += map(int, Path(f"/proc/self/task/{task}/children").read_text().split())
-    running = [child for child in children if _runs(child)]
+    running = [child for child in _children() - _state.strangers if _runs(child)]
     for child in running:
         with suppress(OSError):
             os.kill(child, signal.SIGTERM)
     while any(_runs(child) for child in running) and time.monotonic() < deadline:
         time.sleep(0.005)
+
+
+def _children() -> set[int]:
+    children: set[int] = set()
+    with suppress(OSError, ValueError):
+        for task in os.listdir("/proc/self/task"):  # noqa: PTH208 - names alone
+            children.update(map(int, Path(f"/proc/self/task/{task}/children").read_text().split()))
+    return children
 
 
 def _runs(child: int) -> bool:

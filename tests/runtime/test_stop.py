@@ -169,6 +169,15 @@ raise UsageError(f"the child ended with {child.wait()}")
         assert not psutil.pid_exists(int(printed)) or psutil.Process(int(printed)).status() == psutil.STATUS_ZOMBIE
 
 
+def test_what_a_script_started_before_it_became_the_command_goes_on(tmp_path: Path) -> None:
+    script = "sleep 600 & echo $! >pid; exec \"$@\""
+    done = subprocess.run(["sh", "-c", script, "sh", *program("pass")], cwd=tmp_path, check=True, timeout=HANG)
+    assert done.returncode == 0
+    left = psutil.Process(int((tmp_path / "pid").read_text()))
+    assert left.status() != psutil.STATUS_ZOMBIE
+    left.kill()
+
+
 def test_a_fork_leaves_signals_and_files_to_its_parent(tmp_path: Path) -> None:
     body = """
 with atomic_output(Path("out")) as temporary:

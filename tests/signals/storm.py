@@ -24,7 +24,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import av
@@ -34,6 +36,7 @@ import psutil
 
 CLIP = Path(__file__).parents[1] / "media" / "bunny.mp4"
 WORDS = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "terminated")}
+LIBRARIES = {"openvino": "openvino", "rtx": "tensorrt_rtx"}
 LATE = 2.0  # seconds from the signal to the end: more is too long on a machine that does nothing else
 GOOD = ("ended", "python", "finished")
 SHIPPED = ("rain", "haze")
@@ -71,7 +74,7 @@ class Command:
     device: str
     line: tuple[str, ...]
     outputs: tuple[str, ...] = ()
-    """What it may leave in `{work}`, as patterns of names."""
+    """What it may leave in `{work}`."""
 
     @property
     def speaks_as(self) -> str:
@@ -87,7 +90,6 @@ PICTURE = ("{given}/picture.png", "-o", "{work}/out.png")
 VIDEO = ("{given}/clip.mp4", "-o", "{work}/out.mp4", "--duration", "2")
 PARTS = ("out.mp4", "out.partial.mp4")
 NAMED = ("--adapters", "rain")
-ZOO = str(Path(__file__).parents[2] / "export" / "zoo")
 LEARNING = ("--photos", "{given}/photos", "--out", "{work}/run", "--steps", "40", "--patch", "32", "--batch", "2")
 
 COMMANDS = (
@@ -180,7 +182,7 @@ class Storm:
         """How long the command takes when it is left alone, at most 6 seconds."""
         if command not in self._usual:
             began = time.monotonic()
-            with self._begun(command) as (process, _):
+            with _Begun(self, command) as (process, _):
                 try:
                     _, said = process.communicate(timeout=6)
                     assert process.returncode == 0, f"{command.name}: {said}"
@@ -193,7 +195,7 @@ class Storm:
     def strike(self, command: Command, how: signal.Signals, share: float) -> Outcome:
         """Start the command, send the signal after a share of its usual time, and see how it ends."""
         after = share * self.usual(command)
-        with self._begun(command) as (process, work):
+        with _Begun(self, command) as (process, work):
             began = time.monotonic()
             while time.monotonic() - began < after and process.poll() is None:
                 time.sleep(0.001)
@@ -210,6 +212,8 @@ class Storm:
             detail = ""
             if not how_it_ended:
                 how_it_ended, detail = self._judge(command, how, process.returncode, said, moment, work, seconds)
+                if how_it_ended in GOOD and _left_running(process.pid, self.late):
+                    how_it_ended = "orphans"
         return Outcome(command.name, command.device, how.name, after, moment, how_it_ended, seconds, detail)
 
     def _begun(self, command: Command) -> _Begun:
@@ -274,8 +278,28 @@ class Storm:
         return ""
 
 
+def _group(leader: int) -> list[psutil.Process]:
+    """What runs in a process group."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(ProcessLookupError, PermissionError, psutil.NoSuchProcess):
+            if os.getpgid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def _left_running(leader: int, patience: float) -> bool:
+    """Whether processes that a command started are there long after it."""
+    deadline = time.monotonic() + patience
+    while _group(leader):
+        if time.monotonic() > deadline:
+            return True
+        time.sleep(0.05)
+    return False
+
+
 class _Begun:
-    """A command's process in a fresh folder; after it, whatever it left running is an error, and ended."""
+    """A command's process in a fresh folder. Nothing of it outlives the block."""
 
     def __init__(self, storm: Storm, command: Command) -> None:
         self.storm, self.command = storm, command
@@ -308,12 +332,9 @@ class _Begun:
         return self.process, self.work
 
     def __exit__(self, *_: object) -> None:
-        for other in psutil.process_iter():
-            try:
-                if os.getpgid(other.pid) == self.process.pid:
-                    other.kill()
-            except (ProcessLookupError, psutil.NoSuchProcess, PermissionError):
-                pass
+        for other in _group(self.process.pid):
+            with suppress(psutil.NoSuchProcess):
+                other.kill()
         self.process.communicate()
         shutil.rmtree(self.work, ignore_errors=True)
 
@@ -354,7 +375,10 @@ def main() -> int:
     chosen = options.parse_args()
     # A shell's background job ignores it, and so would all processes that are started here.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    commands = [each for each in COMMANDS if not chosen.only or each.name in chosen.only.split(",")]
+    there = {device for device, library in LIBRARIES.items() if find_spec(library)} | {"cpu"}
+    commands = [each for each in COMMANDS if each.device in there]
+    if chosen.only:
+        commands = [each for each in commands if each.name in chosen.only.split(",")]
     with tempfile.TemporaryDirectory(prefix="storm-") as folder:
         storm = Storm(Path(folder), chosen.bin, chosen.limit, chosen.late)
         drawn = list(blows(chosen.number, chosen.seed, commands))
