@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TYPING := build/typing
+SOAK ?= 3m
 
-.PHONY: demo test fuzz signals lint clean
+.PHONY: demo test fuzz signals soak lint clean
 
 demo: .demo/installed
 	.demo/venv/bin/python -m uir.tools.demo .demo
@@ -26,6 +27,13 @@ fuzz: $(VENV)/installed
 # Signals to real commands at random moments, and how each ended.
 signals: $(VENV)/installed
 	$(BIN)/python tests/signals/storm.py --number 228
+
+# Compositions that change each second: memory, threads and files must stay what they are. For hours: make soak SOAK=2h
+soak: $(VENV)/installed
+	$(BIN)/uir-export --preset ten --output build/soak.uir --overwrite
+	for device in openvino cpu; do \
+	    UIR_MEMORY=$${UIR_MEMORY:-256MiB} $(BIN)/uir-bench soak --package build/soak.uir --device $$device --time $(SOAK) || exit 1; \
+	done
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

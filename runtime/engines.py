@@ -9,20 +9,23 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from uir.runtime.backends import Backend, Engine, Shape, Shapes
-from uir.runtime.background import closing, in_background
+from uir.runtime.backlog import Backlog
 from uir.runtime.disk_cache import DiskCache
 from uir.runtime.engine_key import EngineKey
 from uir.runtime.errors import BackendError
-from uir.runtime.memory import MOST, return_memory
+from uir.runtime.memory import MOST, gather_memory, return_memory
 
 log = logging.getLogger(__name__)
+
+WAITING = 32
+"""Engines that wait to be made in the background: a stream that changes faster than that asks for ever more."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,13 @@ class EngineCache:
     """
 
     def __init__(self, disk: DiskCache | None = None, budget: int = MOST) -> None:
+        gather_memory()
         self._disk, self._budget = disk, budget
         self._engines: OrderedDict[str, _Kept] = OrderedDict()
         self._turns: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
-        self._one = threading.Lock()
+        # One at a time: a second build would take the memory and the cores that the stream needs.
+        self._backlog = Backlog("engine", WAITING)
 
     def get(self, recipe: Recipe) -> Engine:
         """The recipe's engine, built if need be. Threads that ask for the same one build it once; others do not wait.
@@ -92,20 +97,18 @@ class EngineCache:
 
         It has run once before it is found, where frames are expected: some backends prepare for a size at its first
         frame, and a stream would wait for that. The thread does not keep the process from ending: a build can take
-        minutes.
+        minutes. Engines are made one after another, the one asked for last first; of more than `WAITING`, the one asked
+        for first is given up, and its future cancelled.
         """
 
         def work() -> Engine:
             if sys.platform == "linux":  # where threads have priorities of their own: the stream's go first
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)
-            with self._one:  # a second build would take the memory and the cores that the stream needs
-                if closing():
-                    raise CancelledError
-                engine = self._obtain(recipe, partial(self._make, run=True), wait=True)
-                assert engine is not None
-                return engine
+            engine = self._obtain(recipe, partial(self._make, run=True), wait=True)
+            assert engine is not None
+            return engine
 
-        return in_background(work, "engine")
+        return self._backlog.add(work)
 
     def _obtain(self, recipe: Recipe, source: Callable[[Recipe], Engine | None], *, wait: bool) -> Engine | None:
         """The engine from memory, or from its source, which one thread asks at a time: the others wait, or get None."""

@@ -150,7 +150,7 @@ class Follower:
         self._looked: tuple[int, float] | None = None  # the number and the time of the frame last looked at
         self._looks: deque[dict[str, float]] = deque(maxlen=options.confirm)
         self._wanted = self._served = CLEAN
-        self._used: list[Decision] = []
+        self._used: dict[Decision, None] = {}  # the last one last, so that looking for them leaves them in this order
         self._coming: tuple[Decision, Future[Engine]] | None = None
         self._faded: tuple[Decision, float] | None = None  # what is blended from, and since when
         self._given_up: set[Decision] = set()
@@ -244,11 +244,11 @@ class Follower:
         if self._wanted == CLEAN or first or self._restorer.ready(self._wanted):
             self._switch(self._wanted, seconds, fade=fade)
             return
-        if self._coming is None or self._coming[0] != self._wanted:
+        if self._coming is None or self._coming[0] != self._wanted or self._coming[1].cancelled():
             self._coming = self._wanted, self._restorer.prepare(self._wanted)
             self._switch(self._nearest(), seconds, fade=fade)
         self._wait(self._coming[1], seconds)
-        if self._coming[1].done():
+        if self._coming[1].done() and not self._coming[1].cancelled():
             error = self._coming[1].exception()
             if error is None:
                 self._switch(self._wanted, seconds, fade=fade)
@@ -269,16 +269,16 @@ class Follower:
 
     def _nearest(self) -> Decision:
         """Of what is ready, and of what serves now, the decision nearest to the wanted one."""
-        there = [self._served, *(each for each in self._used if self._restorer.ready(each))]
-        return min(there, key=lambda each: _distance(each, self._wanted))
+        self._used = {each: None for each in self._used if self._restorer.ready(each)}  # the others were given up
+        return min((self._served, *self._used), key=lambda each: _distance(each, self._wanted))
 
     def _switch(self, decision: Decision, seconds: float, *, fade: bool) -> None:
         if decision == self._served:
             return
         if decision != CLEAN:
             self._restorer.compose(decision)
-            if decision not in self._used:
-                self._used.append(decision)
+            self._used.pop(decision, None)
+            self._used[decision] = None
         self._faded = (self._served, seconds) if fade and self._options.fade else None
         self._served = decision
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import Any
 
 from numpy.typing import NDArray
@@ -111,10 +111,14 @@ class Meanwhile:
             if self._own.done():
                 raise
             log.warning("%s waits for its own engine: %s", self._composition.key, error)
-            return self._own.result().run(frames)
+            try:
+                own = self._own.result()
+            except CancelledError:
+                raise error from None
+            return own.run(frames)
 
     def _own_is_there(self) -> bool:
-        if not self._own.done():
+        if not self._own.done() or self._own.cancelled():
             return False
         error = self._own.exception()
         if error is not None and not self._warned:

@@ -7,7 +7,6 @@ import os
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from uir.runtime.sizes import named_size
 
@@ -18,6 +17,9 @@ MOST, SHARE = 2**30, 8
 On a Jetson of 8 GB, of which Linux has 7.4, that leaves room for the system, the camera and the decoder, for CUDA with
 TensorRT's libraries (about 1.5 GB), and for a build beside the stream.
 """
+
+ARENAS = 2
+_M_ARENA_MAX = -8  # malloc.h
 
 
 def memory_budget() -> int:
@@ -60,16 +62,23 @@ def _limits(root: Path) -> list[int]:
     return found
 
 
+@cache
+def gather_memory() -> None:
+    """Have all threads of this process take memory from `ARENAS` pools, where the C library (glibc) has one for each.
+
+    Engines are made by ever other threads, and each pool would keep what it had at most: nothing else takes what was
+    freed in it. A user's own setting stands.
+    """
+    if "MALLOC_ARENA_MAX" not in os.environ and "arena_max" not in os.environ.get("GLIBC_TUNABLES", ""):
+        _call("mallopt", _M_ARENA_MAX, ARENAS)
+
+
 def return_memory() -> None:
     """Give freed memory back to the system, where the C library (glibc) would keep it for later."""
-    trim = _trim()
-    if trim is not None:
-        trim(0)
+    _call("malloc_trim", 0)
 
 
-@cache
-def _trim() -> Any:
-    try:
-        return ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError, TypeError):  # another C library, or Windows: TypeError
-        return None
+def _call(name: str, *arguments: int) -> None:
+    """Call one of glibc's functions, where there is one."""
+    with suppress(AttributeError, OSError, TypeError):  # another C library; TypeError on Windows
+        getattr(ctypes.CDLL(None), name)(*arguments)

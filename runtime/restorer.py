@@ -137,6 +137,11 @@ class Restorer:
         """
         return 1 if self._backend.at_once == 1 else self._backend.at_once + 1
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that the engines take which are kept, by what their backends say of themselves."""
+        return self._source.nbytes
+
     def describe(self) -> str:
         """The backend, its version and its device, in a few words."""
         return self._backend.describe()

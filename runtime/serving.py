@@ -21,6 +21,9 @@ from uir.runtime.package import Package
 
 log = logging.getLogger(__name__)
 
+WARNINGS = 20
+"""Compositions that have not the precision that was asked for, and are named: a router may choose thousands."""
+
 Size = tuple[int, int] | None
 """Height and width, pixels, of the frames that an engine is for; None for all."""
 
@@ -46,7 +49,8 @@ class EngineSource:
         self._wrapping = threading.Lock()
         self._under_way: dict[EngineKey, Future[Engine]] = {}
         self._told: set[Composition] = set()
-        self._served: set[Composition] = set()
+        self._first: Composition | None = None  # that was served
+        self._switches = False
 
     def expect(self, height: int, width: int) -> None:
         """Say that frames of this size are coming, pixels, to the engines of all sizes."""
@@ -60,7 +64,7 @@ class EngineSource:
         if self._asked in there:
             return self._asked
         instead = next(each for each in PRECISIONS[PRECISIONS.index(self._asked) :] if each in there)
-        if composition not in self._told:
+        if composition not in self._told and len(self._told) < WARNINGS:
             self._told.add(composition)
             log.warning("%s: %s; %s is used instead", composition.key, self._missing(composition), instead)
         return instead
@@ -79,9 +83,11 @@ class EngineSource:
             engine = self._meanwhile(composition, size, own, self._find) or self._cache.load(own)
         if engine is None:
             engine = self._meanwhile(composition, size, own, self._cache.load) or self._cache.get(own)
-            if self._served - {composition}:  # it was switched to; the next switch shall not wait
+            if self._is_switch(composition):  # the next one shall not wait
                 self.prepare_instant(composition, size)
-        self._served.add(composition)
+        self._switches = self._is_switch(composition)
+        if self._first is None:
+            self._first = composition
         return engine
 
     def prepare(self, composition: Composition, size: Size) -> Future[Engine]:
@@ -91,7 +97,7 @@ class EngineSource:
             UsageError: the composition names an adapter that the package does not have.
         """
         future = self._prepare(self._recipe(composition, size))
-        if self._served - {composition}:
+        if self._is_switch(composition):
             self.prepare_instant(composition, size)
         return future
 
@@ -105,6 +111,15 @@ class EngineSource:
         """Make the refittable engine in the background; None where the backend has no use for one."""
         recipe = self._instant_recipe(composition, size)
         return self._prepare(recipe) if recipe else None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the engines in memory hold, by what their backends say."""
+        return self._cache.nbytes
+
+    def _is_switch(self, composition: Composition) -> bool:
+        """Whether another composition was served before."""
+        return self._switches or self._first not in (None, composition)
 
     def _prepare(self, recipe: Recipe) -> Future[Engine]:
         future = self._under_way.get(recipe.key)

@@ -15,7 +15,7 @@ import pytest
 from uir.runtime.backends import Frames, Shapes
 from uir.runtime.disk_cache import DiskCache
 from uir.runtime.engine_key import EngineKey
-from uir.runtime.engines import EngineCache, Recipe
+from uir.runtime.engines import WAITING, EngineCache, Recipe
 from uir.runtime.errors import BackendError
 
 
@@ -200,6 +200,26 @@ def test_what_another_thread_builds_is_not_waited_for() -> None:
     assert cache.load(wanted) is None
     go.set()
     assert cache.get(wanted) is rain.result(30)
+
+
+def test_a_stream_that_changes_faster_than_engines_are_made_leaves_no_backlog() -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    def wait(_: bytes) -> None:
+        begun.set()
+        assert go.wait(30)
+
+    backend, cache, before = Counting(wait), EngineCache(), threading.active_count()
+    first = cache.prepare(recipe(RAIN, backend))
+    assert begun.wait(30)
+    others = [cache.prepare(recipe(EngineKey({"name": f"mix{number}"}), backend)) for number in range(10 * WAITING)]
+    assert threading.active_count() == before + 1
+    assert [future.cancelled() for future in others] == [True] * 9 * WAITING + [False] * WAITING
+    go.set()
+    others[-WAITING].result(30)
+    assert first.done()
+    assert backend.built[:2] == [b"rain", f"mix{10 * WAITING - 1}".encode()]
+    assert len(backend.built) == 1 + WAITING
 
 
 def test_a_preparation_that_fails_says_so() -> None:

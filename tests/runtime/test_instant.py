@@ -6,8 +6,10 @@ real, and the graph's weights are what is exchanged.
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
+import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -238,3 +240,26 @@ def test_a_backend_that_builds_in_no_time_has_no_instant_tier(package: Package) 
     )
     assert source.prepare_instant(Composition.parse("rain"), None) is None
     assert not isinstance(source.get(Composition.parse("rain"), None), Meanwhile)
+
+
+def test_a_refittable_engine_is_kept_by_the_cache_alone(
+    package: Package, backend: SlowBackend, frame: Frame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once nothing is served by it, it makes room like any other."""
+    monkeypatch.setenv("UIR_MEMORY", "0")
+    backend.go.set()
+    source = source_of(package, backend)
+    rain, haze = map(Composition.parse, ("rain", "haze"))
+    prepared = source.prepare_instant(rain, SIZE)
+    assert prepared is not None
+    engine = weakref.ref(prepared.result(30))
+    del prepared
+    serving = source.get(haze, SIZE)
+    assert isinstance(serving, Meanwhile)
+    serving.run(frame[None, : SIZE[0], : SIZE[1]])
+    source.prepare(rain, SIZE).result(30)
+    gc.collect()
+    assert engine() is not None
+    del serving
+    gc.collect()
+    assert engine() is None

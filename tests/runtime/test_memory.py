@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -119,6 +120,31 @@ def test_a_budget_that_is_no_size_is_refused(shared_package: Path, monkeypatch: 
     monkeypatch.setenv(VARIABLE, text)
     with pytest.raises(UsageError, match=f"{VARIABLE}={re.escape(text)}: not a size; write it as 2GiB, 500MB or a"):
         Restorer(shared_package, "rain")
+
+
+GIVE_BACK = """
+import re
+from uir.runtime.memory import return_memory
+
+def resident():
+    return int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1]) >> 10
+
+kept = [bytearray(1000) for _ in range(100_000)]
+last = kept[-100:]  # in the way of what the system would take back by itself
+full = resident()
+del kept
+freed = resident()
+return_memory()
+print(full - freed, freed - resident())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries give back by themselves, or cannot")
+def test_what_is_freed_is_given_back() -> None:
+    done = subprocess.run([sys.executable, "-c", GIVE_BACK], capture_output=True, text=True, timeout=60)
+    assert not done.stderr
+    by_itself, asked = map(int, done.stdout.split())
+    assert by_itself < 30 < 60 < asked
 
 
 def test_the_budget_is_the_variables(shared_package: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ examples:
   uir-bench scaling --package restore.uir --plot scaling.png
   uir-bench speed --size 640x360 --seconds 120 --plot speed.png
   uir-bench engines --device rtx --size 1920x1080
+  uir-bench soak --package restore.uir --time 2h
 """
 
 from __future__ import annotations
@@ -22,12 +23,26 @@ import argparse
 from collections.abc import Sequence
 
 from uir.runtime.console import run_command
-from uir.runtime.errors import UsageError
+from uir.runtime.errors import UirError, UsageError
 from uir.runtime.version import add_version, install
-from uir.tools.bench import engines, flicker, follow, merge, quality, rank, router, scaling, size, speed, trace, video
+from uir.tools.bench import (
+    engines,
+    flicker,
+    follow,
+    merge,
+    quality,
+    rank,
+    router,
+    scaling,
+    size,
+    soak,
+    speed,
+    trace,
+    video,
+)
 from uir.tools.bench.report import Machine, add_report_options, check_report_options, publish
 
-BENCHMARKS = (quality, flicker, rank, router, merge, video, follow, trace, size, scaling, speed, engines)
+BENCHMARKS = (quality, flicker, rank, router, merge, video, follow, trace, size, scaling, speed, engines, soak)
 """A benchmark is a module: its docstring is its help, `add_options` its options; `measure` turns them into a report."""
 
 EXTRA = {
@@ -74,6 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         raise UsageError(f"uir-bench {options.benchmark} needs {missing}: {install('bench')}") from error
     publish(report, machine, options)
+    if report.failure:
+        raise UirError(report.failure)
 
 
 def run() -> None:

@@ -48,12 +48,14 @@ class Report:
         results: the numbers, for `--json`: mappings, sequences and dataclasses of numbers and text.
         tables: the same for people.
         notes: what a reader must know to read the tables.
+        failure: what the benchmark holds against what it measured; empty where there is nothing.
     """
 
     settings: Mapping[str, object]
     results: object
     tables: Sequence[Table]
     notes: Sequence[str] = ()
+    failure: str = ""
 
 
 @dataclass(frozen=True)
