@@ -45,7 +45,7 @@ def painted(red: int, green: int, blue: int, height: int = HEIGHT, width: int = 
 class Untouched:
     """Stands in for what a GPU would run: frames come back as they are."""
 
-    nbytes = 1
+    nbytes, held_pixels = 1, 0.0
 
     def run(self, frames: Frames) -> Frames:
         return frames
