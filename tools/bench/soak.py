@@ -136,7 +136,10 @@ def measure(options: argparse.Namespace) -> Report:
         last = moment.served
 
     def sample() -> None:
-        files = process.num_handles() if sys.platform == "win32" else process.num_fds()
+        if sys.platform == "win32":
+            files = process.num_handles()
+        else:
+            files = process.num_fds()
         now = time.perf_counter() - began
         samples.append(Sample(now, process.memory_info().rss, restorer.nbytes, process.num_threads(), files))
 
