@@ -38,9 +38,10 @@ def _depth(scene: Scene, rng: np.random.Generator) -> Plane:
 
 
 def _sky(rng: np.random.Generator) -> Image:
-    """Of a bright sky, or, one time in four, of a dusk."""
+    """The light of a bright sky, or, one time in four, of a dusk: rather warm or cool than green or pink."""
     bright = rng.uniform(0.25, 0.6) if rng.random() < 0.25 else rng.uniform(0.55, 1)
-    return np.clip(bright + rng.normal(0, 0.03, 3), 0, 1).astype(np.float32)
+    warm, pink = rng.normal(0, 0.04), rng.normal(0, 0.01)
+    return np.clip(bright * np.array([1 + warm + pink, 1 - pink, 1 - warm + pink]), 0, 1).astype(np.float32)
 
 
 def _through(scene: Scene, optical: Plane, airlight: Image, rng: np.random.Generator) -> Effect:
@@ -62,7 +63,7 @@ def _through(scene: Scene, optical: Plane, airlight: Image, rng: np.random.Gener
 
 def _thickness(severity: float, rng: np.random.Generator) -> float:
     """The optical depth of the far end."""
-    return float(3.4 * severity**1.3 * rng.uniform(0.7, 1.2))
+    return float(2.9 * severity**1.3 * rng.uniform(0.7, 1.2))
 
 
 def deep(scene: Scene, severity: float, rng: np.random.Generator) -> Effect:
@@ -109,8 +110,8 @@ def night(scene: Scene, severity: float, rng: np.random.Generator) -> Effect:
 
     (Y. Li, R. Tan and M. Brown, "Nighttime Haze Removal with Glow and Multiple Light Colors", ICCV 2015.)
     """
-    green = rng.uniform(0.65, 1.0)  # from sodium to mercury
-    lamp = np.array([1.0, green, green * rng.uniform(0.45, 1.05)], np.float32)
+    pale = rng.random()  # from sodium to white
+    lamp = np.array([1.0, 0.68 + 0.3 * pale, 0.3 + 0.65 * pale + rng.normal(0, 0.03)], np.float32)
     x, y = scene.across(), scene.down()
     pools = np.full(scene.shape, rng.uniform(0.03, 0.2), np.float32)
     for _ in range(rng.integers(1, 5)):
