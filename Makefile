@@ -1,11 +1,12 @@
-# make demo: from nothing but Python to a restored video.   make test: every check there is.
+# make demo: from nothing but Python to a restored video.   make test: every check there is, with the pinned versions.
+# make matrix: a fresh installation on every Python that is here, with the newest and the lowest versions of all else.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TYPING := build/typing
 SOAK ?= 3m
 
-.PHONY: demo test fuzz signals soak lint clean
+.PHONY: demo test fuzz signals soak lint matrix clean
 
 demo: .demo/installed
 	.demo/venv/bin/python -m uir.tools.demo .demo
@@ -48,5 +49,12 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+matrix: .matrix/bin/uv
+	UV=$(CURDIR)/$< $(PYTHON) scripts/matrix.py
+
+.matrix/bin/uv:
+	$(PYTHON) -m venv .matrix
+	.matrix/bin/pip install --quiet uv
+
 clean:
-	rm -rf .venv .demo build *.egg-info
+	rm -rf .venv .demo .matrix build *.egg-info

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from uir.runtime.errors import AdapterError, UsageError, shown
+from uir.runtime.version import install
 
 MOST = 4096  # patterns, as of tensors
 MOST_REGULAR = 20
@@ -75,7 +76,7 @@ def _regular(key: str) -> Callable[[str], bool]:
     try:
         import re2
     except ModuleNotFoundError as error:
-        raise UsageError(f"{shown(key, 40)}: a pattern needs {error.name}: pip install 'uir-edge[export]'") from error
+        raise UsageError(f"{shown(key, 40)}: a pattern needs {error.name}: {install('export')}") from error
     options = re2.Options()
     options.log_errors = False
     try:

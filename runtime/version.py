@@ -13,7 +13,7 @@ from importlib import import_module
 from uir.runtime.stop import listen
 
 EXTRAS = {
-    "export": "torch onnxscript",
+    "export": "torch onnxscript google-re2",
     "gpu": "tensorrt cuda-python",
     "rtx": "tensorrt-rtx cuda-python",
     "openvino": "openvino",

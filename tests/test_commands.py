@@ -17,7 +17,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOADED = ("numpy", "cv2", "av", "onnx", "onnxruntime", "PIL", "tqdm", "msgspec", "safetensors", "torch")
 OPTIONAL = ("torch", "onnxscript", "peft", "skimage", "psutil", "matplotlib", "albumentations", "imagecorruptions")
 
@@ -66,3 +67,10 @@ def test_a_file_may_be_called_as_the_option_is() -> None:
 def test_what_is_advised_is_what_the_extra_installs(extra: str) -> None:
     names = [re.split(r"[<>=!~\[ ;]", each)[0] for each in PROJECT["optional-dependencies"][extra]]
     assert install(extra) == f"pip install {' '.join(names)}"
+
+
+def test_nothing_advises_to_install_from_a_registry_what_is_on_none() -> None:
+    rooms = ("runtime", "calibration", "export", "tools")
+    files = [file for room in rooms for file in (ROOT / room).rglob("*.py")]
+    assert files
+    assert not [file for file in files if re.search(r"pip install[^\n]*uir-edge", file.read_text())]

@@ -370,7 +370,7 @@ def test_what_export_needs_and_lacks_is_said(training_run: Path, tmp_path: Path,
     program = [sys.executable, "-c", code, *arguments, "-o", tmp_path / "restore.uir"]
     answered = subprocess.run(program, capture_output=True, text=True, timeout=120)
     assert answered.returncode == 2, answered.stderr
-    assert f"--base needs {missing}: pip install torch onnxscript" in one_line_error(answered)
+    assert f"--base needs {missing}: pip install torch onnxscript google-re2" in one_line_error(answered)
 
 
 def test_a_published_zoo_tells_nothing_of_the_machine(zoo: Path) -> None:

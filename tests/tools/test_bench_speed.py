@@ -184,7 +184,7 @@ def test_a_missing_library_is_said_and_the_rest_is_timed(
     found = speed(paired_package, tmp_path / "s.json", rows)["results"]["rows"]
     assert [row["failure"] for row in found] == [
         "not installed: pip install peft",
-        "not installed: pip install torch onnxscript",
+        "not installed: pip install torch onnxscript google-re2",
         None,
         *["not installed: pip install openvino"] * 2,
     ]
@@ -199,7 +199,7 @@ def test_without_torch_there_are_no_limits(
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     results = speed(paired_package, tmp_path / "s.json", "torch,cpu-fp32")["results"]
-    assert results["rows"][0]["failure"] == "not installed: pip install torch onnxscript"
+    assert results["rows"][0]["failure"] == "not installed: pip install torch onnxscript google-re2"
     assert (results["rows"][1]["share"], results["bounds"]) == (None, {})
     assert results["work"]["flops"] > 0
     text = capsys.readouterr().out

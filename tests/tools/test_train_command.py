@@ -29,7 +29,7 @@ def test_it_says_what_it_can_do(kind: list[str]) -> None:
 def test_it_says_what_to_install(tmp_path: Path) -> None:
     done = without_torch("base", "--photos", str(tmp_path), "--out", str(tmp_path / "run"))
     assert done.returncode == 2
-    assert done.stderr == "uir-train: error: uir-train needs torch: pip install torch onnxscript\n"
+    assert done.stderr == "uir-train: error: uir-train needs torch: pip install torch onnxscript google-re2\n"
     assert not (tmp_path / "run").exists()
 
 

@@ -89,7 +89,7 @@ def _lines(result: Result) -> list[str]:
         str(result.largest),
         f"{measured.first_seconds:.1f}",
         f"{measured.fps:.1f}",
-        "" if measured.peak_bytes is None else f"{measured.peak_bytes / 2**20:.0f}",
+        "-" if measured.peak_bytes is None else f"{measured.peak_bytes / 2**20:.0f}",
         "-" if measured.gpu_bytes is None else f"{measured.gpu_bytes / 2**20:.0f}",
     )
     return [_line(result.precision, *cells, "pass" if result.passed else "FAIL")]
