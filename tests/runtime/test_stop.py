@@ -170,7 +170,7 @@ raise UsageError(f"the child ended with {child.wait()}")
 
 
 def test_what_a_script_started_before_it_became_the_command_goes_on(tmp_path: Path) -> None:
-    script = "sleep 600 & echo $! >pid; exec \"$@\""
+    script = 'sleep 600 & echo $! >pid; exec "$@"'
     done = subprocess.run(["sh", "-c", script, "sh", *program("pass")], cwd=tmp_path, check=True, timeout=HANG)
     assert done.returncode == 0
     left = psutil.Process(int((tmp_path / "pid").read_text()))
