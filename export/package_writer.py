@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from uir.calibration.precision import Trial, Trials, recommended
 from uir.runtime.atomic import atomic_output
 from uir.runtime.composition import Composition
-from uir.runtime.errors import OutputError, PackageError
+from uir.runtime.errors import BaseModelError, OutputError, PackageError
 from uir.runtime.factors import Adapter
+from uir.runtime.graph_check import check_graph
 from uir.runtime.manifest import (
     SCHEMA,
     AdapterEntry,
@@ -111,6 +112,7 @@ def write_package(
 
     Raises:
         OutputError: the destination exists (and `overwrite` is not set, or it is no package), or cannot be written.
+        BaseModelError: the base has operators or sizes that the runtime does not take.
         PackageError: a part is beyond what a package may hold, such as two adapters whose names differ by case alone.
     """
     if overwrite and destination.exists() and not (destination / MANIFEST).is_file():
@@ -122,7 +124,7 @@ def write_package(
         if any("fp16" in trials for trials in tried.values()):
             graphs["fp16"] = float16_graph(base.graph)
         for precision, graph in graphs.items():
-            writer.add(f"graphs/{precision}.onnx", graph)
+            writer.add(f"graphs/{precision}.onnx", _checked(base, graph))
         writer.add("base.safetensors", safetensors.numpy.save(dict(base.weights)))
         entries = {}
         for item in adapters:
@@ -136,7 +138,7 @@ def write_package(
             trials = tried.get(composition, {})
             own = {precision: trial.graph for precision, trial in trials.items() if trial.graph}
             for precision, graph in own.items():
-                writer.add(_own_graph(composition, precision), graph)
+                writer.add(_own_graph(composition, precision), _checked(base, graph))
             if emit_onnx:
                 # What failed its gate may restore nothing at all.
                 emitted = {
@@ -172,6 +174,14 @@ def write_package(
             raise PackageError(f"{destination}: would not be read back: {error}") from error
         (folder / MANIFEST).write_bytes(encode_manifest(sealed))
     return sealed
+
+
+def _checked(base: ExportBase, graph: bytes) -> bytes:
+    """A graph that the runtime will take: what it would refuse is said now."""
+    try:
+        return check_graph(graph, base.frame, {name: weight.shape for name, weight in base.weights.items()})
+    except ValueError as error:
+        raise BaseModelError(f"{base.name}: the base's graph {error}; it cannot be put into a package") from error
 
 
 def _add_router(writer: _Writer, router: ExportRouter) -> RouterEntry:

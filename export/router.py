@@ -23,6 +23,7 @@ from uir.export.zoo import zoo_adapters
 from uir.runtime.decision import CLEAN_NAME
 from uir.runtime.errors import AdapterError, BaseModelError, MissingFileError, shown
 from uir.runtime.manifest import RouterSettings
+from uir.runtime.package import LARGEST_ROUTER
 from uir.runtime.router import Embedder
 
 MODEL, SETTINGS, PROTOTYPES = "router.onnx", "router.json", "prototypes.safetensors"
@@ -50,7 +51,7 @@ def load_router(folder: Path) -> ExportRouter:
     for name in (MODEL, SETTINGS, PROTOTYPES):
         if not (folder / name).is_file():
             raise MissingFileError(f"{folder}: not a router's folder: it has no {name}; make one with uir-train router")
-    model = read_file(folder / MODEL, LARGEST_FILE, BaseModelError)
+    model = read_file(folder / MODEL, LARGEST_ROUTER, BaseModelError)
     try:
         dimensions = Embedder(model).dimensions
     except ValueError as error:

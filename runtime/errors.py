@@ -62,7 +62,7 @@ def shown(value: object, longest: int = 160) -> str:
     An exception comes as its message, all else as Python writes it.
     """
     try:
-        text = str(value) if isinstance(value, Exception) else repr(value)
+        text = " ".join(str(value).split()) if isinstance(value, Exception) else repr(value)
     except Exception:  # a type of the caller's, lists too deep, an integer of more digits than Python prints
         text = f"a {type(value).__name__}"
     if not text.isprintable():

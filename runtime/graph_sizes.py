@@ -1,13 +1,12 @@
 """How large the values of a network become for a frame of some size, found without running it.
 
-Node by node, ONNX's own rules for shapes are asked, which are data in, data out: nothing is allocated. The few small
-values that sizes are made of are computed here, by the operators that do nothing else.
+Node by node, ONNX's own rules for shapes are asked, which are data in, data out: nothing is allocated.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,14 +17,11 @@ from onnx import ModelProto, NodeProto, TensorProto, TypeProto, helper, numpy_he
 
 from uir.runtime.graph_operators import SIZES
 from uir.runtime.graph_structure import ITEMSIZES
+from uir.runtime.graph_values import SMALL, Shape, attribute_of, fold
 
-_SMALL = 1024
-"""Elements of a value that sizes can be made of."""
 _MOST_ELEMENTS = 2**40
 _SCALES = (2.0**-6, 2.0**6)
 """The least and the most that a picture within the network is resized by."""
-
-Shape = tuple[int, ...]
 
 
 @dataclass
@@ -68,7 +64,7 @@ class _Walk:
         for tensor in graph.initializer:
             self._types[tensor.name] = tensor.data_type
             self.sizes.shapes[tensor.name] = tuple(tensor.dims)
-            if tensor.data_location != TensorProto.EXTERNAL and math.prod(tensor.dims) <= _SMALL:
+            if tensor.data_location != TensorProto.EXTERNAL and math.prod(tensor.dims) <= SMALL:
                 self._known[tensor.name] = numpy_helper.to_array(tensor)
         self._of_frame = set(inputs)
         last = {name: place for place, node in enumerate(graph.node) for name in node.input}
@@ -112,7 +108,7 @@ class _Walk:
         for name in filter(None, node.output):
             self._note(node, name, inferred.get(name))
         self.sizes.products += _products(node, self.sizes.shapes)
-        value = _fold(node, self.sizes.shapes, self._known)
+        value = fold(node, self.sizes.shapes, self._known)
         if value is not None:
             self._known[node.output[0]] = value
 
@@ -185,7 +181,7 @@ def _check_fit(node: NodeProto, shapes: Mapping[str, Shape], known: Mapping[str,
     """What ONNX's rules take on trust, and some runtimes as well: that weights fit what they are applied to."""
     given = [shapes[name] if name else () for name in node.input]
     if node.op_type in ("Conv", "ConvTranspose"):
-        value, weight, group = given[0], given[1], _attribute(node, "group", 1)
+        value, weight, group = given[0], given[1], attribute_of(node, "group", 1)
         made, taken = (weight[:1], weight[1:2]) if node.op_type == "Conv" else (weight[1:2], weight[:1])
         fits = len(value) == len(weight) > 2 and 0 not in weight
         if node.op_type == "Conv":
@@ -197,11 +193,11 @@ def _check_fit(node: NodeProto, shapes: Mapping[str, Shape], known: Mapping[str,
     elif node.op_type in ("BatchNormalization", "InstanceNormalization"):
         fits = len(given[0]) > 1 and all(shape == given[0][1:2] for shape in given[1:])
     elif node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-        axis = _attribute(node, "axis", 1)
+        axis = attribute_of(node, "axis", 1)
         own = given[0][axis : axis + 1 or None] if -len(given[0]) <= axis < len(given[0]) else None
         fits = given[1] in ((), (1,), own) and all(shape == given[1] for shape in given[2:])
     elif node.op_type == "Gather":
-        axis, places = _attribute(node, "axis", 0), known[node.input[1]]
+        axis, places = attribute_of(node, "axis", 0), known[node.input[1]]
         size = given[0][axis] if -len(given[0]) <= axis < len(given[0]) else 0
         fits = bool(np.all((places >= -size) & (places < size)))
     else:
@@ -221,90 +217,6 @@ def _products(node: NodeProto, shapes: Mapping[str, Shape]) -> int:
         first = shapes[node.input[0]]
         return made * (max(first) if node.op_type == "Gemm" else first[-1])
     if node.op_type in ("AveragePool", "MaxPool"):
-        window: list[int] = _attribute(node, "kernel_shape", [])
+        window: list[int] = attribute_of(node, "kernel_shape", [])
         return made * math.prod(window)
     return made + sum(math.prod(shapes[name]) for name in node.input if name)
-
-
-def _attribute(node: NodeProto, name: str, default: Any) -> Any:
-    found = next((attribute for attribute in node.attribute if attribute.name == name), None)
-    return default if found is None else helper.get_attribute_value(found)
-
-
-def _fold(node: NodeProto, shapes: Mapping[str, Shape], known: Mapping[str, NDArray[Any]]) -> NDArray[Any] | None:
-    """What a node makes of small values that are known; None where it is not, or is no such node."""
-    if math.prod(shapes[node.output[0]]) > _SMALL:
-        return None
-    if node.op_type == "Shape":
-        return np.array(shapes[node.input[0]][_attribute(node, "start", 0) : _attribute(node, "end", None)], np.int64)
-    if node.op_type == "Size":
-        return np.array(math.prod(shapes[node.input[0]]), np.int64)
-    compute = _FOLDS.get(node.op_type)
-    if compute is None or any(name not in known for name in node.input if name):
-        return None
-    values = [known[name] if name else None for name in node.input]
-    try:
-        with np.errstate(all="raise"):
-            value = np.asarray(compute(node, *values))
-    except (ArithmeticError, ValueError, IndexError, TypeError, KeyError):
-        return None
-    return value if value.shape == shapes[node.output[0]] else None
-
-
-def _cast(node: NodeProto, value: NDArray[Any]) -> NDArray[Any]:
-    return value.astype(helper.tensor_dtype_to_np_dtype(_attribute(node, "to", 0)))
-
-
-def _constant(node: NodeProto) -> NDArray[Any]:
-    value = helper.get_attribute_value(node.attribute[0])
-    if isinstance(value, TensorProto):
-        return numpy_helper.to_array(value)
-    return np.array(value, np.float32 if node.attribute[0].name.startswith("value_float") else np.int64)
-
-
-def _slice(
-    node: NodeProto,  # noqa: ARG001 - as all of them
-    value: NDArray[Any],
-    starts: NDArray[Any],
-    ends: NDArray[Any],
-    axes: NDArray[Any] | None = None,
-    steps: NDArray[Any] | None = None,
-) -> NDArray[Any]:
-    spans = [slice(None)] * value.ndim
-    for place, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
-        step = 1 if steps is None else int(steps[place])
-        if step < 0:
-            raise ValueError("not computed here")
-        spans[place if axes is None else int(axes[place])] = slice(start, end, step)
-    return value[tuple(spans)]
-
-
-def _divide(node: NodeProto, one: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:  # noqa: ARG001
-    if one.dtype.kind == "f":
-        return np.asarray(one / other)
-    if (one < 0).any() or (other <= 0).any():
-        raise ValueError("ONNX rounds to zero, numpy down")
-    return np.asarray(one // other)
-
-
-def _squeeze(node: NodeProto, value: NDArray[Any], axes: NDArray[Any] | None = None) -> NDArray[Any]:  # noqa: ARG001
-    return np.squeeze(value, None if axes is None else tuple(axes.tolist()))
-
-
-_FOLDS: dict[str, Callable[..., NDArray[Any]]] = {
-    "Add": lambda _, one, other: one + other,
-    "Cast": _cast,
-    "Concat": lambda node, *values: np.concatenate(values, _attribute(node, "axis", 0)),
-    "Constant": _constant,
-    "Div": _divide,
-    "Gather": lambda node, value, places: np.take(value, places, _attribute(node, "axis", 0)),
-    "Identity": lambda _, value: value,
-    "Mul": lambda _, one, other: one * other,
-    "Neg": lambda _, value: -value,
-    "Reshape": lambda _, value, shape: value.reshape(shape.tolist()),
-    "Slice": _slice,
-    "Squeeze": _squeeze,
-    "Sub": lambda _, one, other: one - other,
-    "Unsqueeze": lambda _, value, axes: np.expand_dims(value, tuple(axes.tolist())),
-}
-"""The operators that sizes are computed by, all of whose results are small."""

@@ -169,7 +169,7 @@ def _fits(found: Port, port: Port) -> bool:
 def _described(port: Port) -> str:
     dims = " x ".join("?" if dim in (None, FIXED) else str(dim) for dim in port.dims[:9])
     known = port.type in TensorProto.DataType.values()
-    return f"{_shown(port.name or 'any')} ({TensorProto.DataType.Name(port.type) if known else port.type} {dims})"
+    return f"{_shown(port.name or 'one')} ({TensorProto.DataType.Name(port.type) if known else port.type} {dims})"
 
 
 def _check_tensor(tensor: TensorProto, left_out: Mapping[str, tuple[int, ...]] | None = None) -> None:

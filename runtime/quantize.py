@@ -17,7 +17,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from uir.runtime.errors import BackendError, PackageError
+from uir.runtime.errors import BackendError, PackageError, shown
 from uir.runtime.merge import Weights, fill_graph
 from uir.runtime.qdq import LEVELS, products
 from uir.runtime.typed import int8_graph
@@ -238,7 +238,9 @@ def open_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
-        raise BackendError(f"ONNX Runtime {onnxruntime.__version__} cannot compile the model: {error}") from error
+        raise BackendError(
+            f"ONNX Runtime {onnxruntime.__version__} cannot compile the model: {shown(error, 600)}"
+        ) from error
 
 
 def run_session(session: onnxruntime.InferenceSession, frame: Frame) -> list[NDArray[Any]]:
@@ -250,4 +252,4 @@ def run_session(session: onnxruntime.InferenceSession, frame: Frame) -> list[NDA
     try:
         return [output[0] for output in session.run(None, {session.get_inputs()[0].name: frame[None]})]
     except Exception as error:  # as above
-        raise BackendError(f"ONNX Runtime failed on a frame of {frame.shape}: {error}") from error
+        raise BackendError(f"ONNX Runtime failed on a frame of {frame.shape}: {shown(error, 600)}") from error

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from uir.runtime.composition import DECIMALS, Composition
 from uir.runtime.decision import CLEAN, CLEAN_NAME, Decision
-from uir.runtime.errors import FrameError, PackageError, UsageError
+from uir.runtime.errors import FrameError, PackageError, UsageError, shown
 from uir.runtime.framing import check_frame
 from uir.runtime.looks import CROP, CROPS, THUMBNAIL, Look, look
 from uir.runtime.manifest import RouterSettings
@@ -55,7 +55,7 @@ class Embedder:
         try:
             self._session = onnxruntime.InferenceSession(checked, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
-            raise ValueError(f"ONNX Runtime cannot read it: {error}") from error
+            raise ValueError(f"ONNX Runtime cannot read it: {shown(error, 600)}") from error
         self.dimensions = int(self._session.get_outputs()[0].shape[1])
 
     def __call__(self, seen: Look) -> NDArray[np.float32]:
@@ -96,7 +96,8 @@ class Router:
             raise PackageError(f"{package.path / entry.file}: {error}; export the package again") from error
         found = package.tensors(entry.prototypes)
         wanted = (self._embed.dimensions,)
-        if CLEAN_NAME not in found or any(prototype.shape != wanted for prototype in found.values()):
+        fit = all(each.shape == wanted and np.abs(each).max() < _LONGEST for each in found.values())
+        if CLEAN_NAME not in found or not fit:
             raise PackageError(
                 f"{package.path / entry.prototypes}: not the prototypes of this router; export the package again"
             )

@@ -7,6 +7,8 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from uir.runtime.errors import shown
+
 _LARGEST_HEADER = 8 * 2**20
 _LONGEST_NAME = 300
 _RANK = 8
@@ -25,8 +27,7 @@ def decode_tensors(content: bytes) -> dict[str, NDArray[np.float32]]:
         tensors = dict(safetensors.numpy.load(content))
     # What safetensors itself lets pass, numpy may not: a type that it does not have, more dimensions than it knows.
     except (SafetensorError, KeyError, AttributeError, ValueError, TypeError, OverflowError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"not a whole safetensors file ({reason})") from error
+        raise ValueError(f"not a whole safetensors file ({shown(error)})") from error
     for name, values in tensors.items():
         if len(name) > _LONGEST_NAME or not name.isprintable():
             raise ValueError(f"a tensor is called {name[:100]!r}")

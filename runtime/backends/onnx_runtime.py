@@ -11,7 +11,7 @@ from pathlib import Path
 import onnxruntime
 
 from uir.runtime.backends import Frames, Shapes
-from uir.runtime.errors import BackendError, MissingBackendError
+from uir.runtime.errors import BackendError, MissingBackendError, shown
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,9 @@ class OnnxRuntimeBackend:
             # Its own fallback would print to stdout, and go on with the CPU.
             session = onnxruntime.InferenceSession(built, options, [self._provider.name], enable_fallback=0)
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
-            reason = " ".join(str(error).split())
-            raise BackendError(f"ONNX Runtime {onnxruntime.__version__} cannot compile the model: {reason}") from error
+            raise BackendError(
+                f"ONNX Runtime {onnxruntime.__version__} cannot compile the model: {shown(error, 600)}"
+            ) from error
         given = session.get_providers()[0]
         if given != self._provider.name:  # it says nothing when it falls back
             raise BackendError(
@@ -175,5 +176,5 @@ class OnnxRuntimeEngine:
             restored: Frames = self._session.run(None, {self._input: frames})[0]
         except Exception as error:  # as above
             size = "x".join(str(length) for length in frames.shape)
-            raise BackendError(f"ONNX Runtime failed on frames of {size}: {error}") from error
+            raise BackendError(f"ONNX Runtime failed on frames of {size}: {shown(error, 600)}") from error
         return restored

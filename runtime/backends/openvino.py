@@ -17,7 +17,7 @@ import numpy as np
 
 from uir.runtime.backends import Frames, Shapes
 from uir.runtime.backends.openvino_template import Template
-from uir.runtime.errors import BackendError, MissingBackendError
+from uir.runtime.errors import BackendError, MissingBackendError, shown
 from uir.runtime.version import install
 
 
@@ -54,7 +54,7 @@ class OpenVinoBackend:
             self._processor = str(self._core.get_property("CPU", "FULL_DEVICE_NAME"))
             own = self._core.get_property("CPU", "INFERENCE_PRECISION_HINT")
         except Exception as error:  # openvino raises plain RuntimeErrors
-            raise BackendError(f"OpenVINO {self._version} has no CPU device here: {error}") from error
+            raise BackendError(f"OpenVINO {self._version} has no CPU device here: {shown(error, 600)}") from error
         self.preferred: tuple[str, ...] = ("int8", "fp32") if multiplies_bytes() else ("fp32", "int8")
         # The type that it takes by itself: versions have listed BF16 among its capabilities where that is simulated.
         self.precision = "bf16" if own == openvino.Type.bf16 and not exact else "f32"
@@ -89,7 +89,7 @@ class OpenVinoBackend:
             size = shapes.usual[1:] if shapes is not None and shapes.static else None
             return self._template.build(arranged, str(size), lambda: self._compile(arranged, size))
         except Exception as error:  # as above
-            raise BackendError(f"OpenVINO {self._version} cannot compile the model: {error}") from error
+            raise BackendError(f"OpenVINO {self._version} cannot compile the model: {shown(error, 600)}") from error
 
     def _compile(self, arranged: Any, size: tuple[int, int] | None) -> bytes:
         """Compile an arranged model for frames of this height and width, or of any, and export it."""
@@ -110,7 +110,7 @@ class OpenVinoBackend:
         try:
             return OpenVinoEngine(self._core.import_model(built, "CPU", self._options), len(built), self.at_once)
         except Exception as error:  # as above
-            raise BackendError(f"OpenVINO {self._version} cannot load the engine: {error}") from error
+            raise BackendError(f"OpenVINO {self._version} cannot load the engine: {shown(error, 600)}") from error
 
     def refittable(self, weights: Collection[str]) -> None:
         """None: a composition's own engine is there in milliseconds."""
@@ -227,7 +227,7 @@ class OpenVinoEngine:
                 _merge(request.get_output_tensor().data[0], result, self._block)
         except Exception as error:  # as above
             size = "x".join(str(length) for length in frames.shape)
-            raise BackendError(f"OpenVINO failed on frames of {size}: {error}") from error
+            raise BackendError(f"OpenVINO failed on frames of {size}: {shown(error, 600)}") from error
         self._idle.put(request)
         return restored
 

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from uir.runtime.backends import Shapes
+from uir.runtime.graph_check import check_graph
 from uir.runtime.merge import fill_graph
 from uir.runtime.qdq import products
 from uir.runtime.quantize import METHODS, Network, mean_error, ranges
@@ -56,6 +57,14 @@ def test_every_axis_and_shape_is_a_number(network: Network) -> None:
     for node in graph.node:
         for name in node.input:
             assert types[name] in (FLOAT, UINT8) or name in inside, node.name
+
+
+def test_every_type_of_graph_is_one_that_is_run(traced: Any, network: Network, frames: list[NDArray[np.uint8]]) -> None:
+    shapes = {name: weight.shape for name, weight in traced.base.weights.items()}
+    int8 = network.int8(ranges(network.histograms(frames), "minmax"))
+    for graph in (network.graph, float16_graph(network.graph), int8):
+        checked = onnx.load_from_string(check_graph(graph, traced.base.frame, shapes))
+        assert checked.graph.node == onnx.load_from_string(graph).graph.node
 
 
 def test_float16_computes_the_same(network: Network, frames: list[NDArray[np.uint8]]) -> None:
