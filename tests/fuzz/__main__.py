@@ -18,11 +18,10 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import get_args
 
 from fuzz.cases import try_case
 from fuzz.goods import make_good
-from fuzz.registry import Target
+from fuzz.registry import targets
 from fuzz.runner import Zygote, run_alone
 
 
@@ -31,30 +30,30 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--seed", type=int, default=0, help="the first (default: %(default)s)")
     options.add_argument("--count", type=int, help="how many cases (default: until it is stopped)")
-    options.add_argument("--target", choices=get_args(Target), action="append", help="default: all")
+    options.add_argument("--target", choices=targets(), action="append", help="default: all")
     options.add_argument("--device", default="cpu")
     options.add_argument("--jobs", type=int, default=2, help="processes at once (default: %(default)s)")
     options.add_argument("--alone", action="store_true", help="a process of its own for each command, as users have it")
     options.add_argument("--all", action="store_true", help="print every case, not the failed ones alone")
     chosen = options.parse_args()
-    targets = chosen.target or list(get_args(Target))
+    chosen_targets = chosen.target or targets()
     numbers = range(chosen.seed, chosen.seed + chosen.count) if chosen.count else itertools.count(chosen.seed)
     faults: Counter[str] = Counter()
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="uir-fuzz-") as folder:
         good = make_good(Path(folder), chosen.device)
-        seeds = ((target, seed) for seed in numbers for target in targets)
+        seeds = ((target, seed) for seed in numbers for target in chosen_targets)
         turn = threading.Lock()
 
         def work(_: int) -> int:
             done = 0
-            zygote = None if chosen.alone else Zygote(["openvino"] if chosen.device == "openvino" else [])
+            zygote = None if chosen.alone else Zygote(good.cache)
             while True:
                 with turn:
                     case = next(seeds, None)
                 if case is None:
                     break
-                run = zygote.run if zygote else (lambda arguments, _: run_alone(arguments))
+                run = zygote.run if zygote else (lambda arguments, _: run_alone(arguments, good.cache))
                 verdict = try_case(good, *case, run, ["--device", chosen.device])
                 done += 1
                 if verdict.fault:

@@ -274,15 +274,10 @@ def control(model: ModelProto, rng: random.Random) -> str:
             branch = helper.make_graph(
                 [node("Identity", [source], ["b"])], "b", [], [helper.make_tensor_value_info("b", 1, None)]
             )
-            for level in range(90 if way == "nested" else 0):
-                inner = (
-                    node("If", ["yes"], [f"b{level}"], then_branch=branch, else_branch=branch)
-                    if level < 12
-                    else node("If", ["yes"], [f"b{level}"], then_branch=branch)
-                )
+            for level in range(20 if way == "nested" else 0):  # protobuf itself ends at a depth of 100 messages
+                branches = {"then_branch": branch} | ({"else_branch": branch} if level < 10 else {})
+                inner = node("If", ["yes"], [f"b{level}"], **branches)
                 branch = helper.make_graph([inner], "b", [], [helper.make_tensor_value_info(f"b{level}", 1, None)])
-                if level > 12 and branch.ByteSize() > 10**6:
-                    break
             return [
                 node("If", [_constant(graph, "yes", np.array(True))], [target], then_branch=branch, else_branch=branch)
             ]

@@ -53,12 +53,14 @@ class Good:
         adapters: the folder of its adapters, as they were exported from.
         picture: what is restored, small.
         right: what a good package makes of it, by the device in use.
+        cache: the folder of engines.
     """
 
     package: Path
     adapters: dict[str, Path]
     picture: Path
     right: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+    cache: Path
 
 
 def try_case(good: Good, target: Target, seed: int, run: Run, options: Sequence[str] = ()) -> Verdict:

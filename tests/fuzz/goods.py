@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,17 +19,17 @@ def make_good(folder: Path, device: str) -> Good:
     """Export a package into a folder, and restore a picture with it."""
     from uir.export.zoo import zoo_adapters
 
-    os.environ["UIR_CACHE"] = str(folder / "cache")
     package, picture, restored = folder / "good.uir", folder / "in.png", folder / "right.png"
     export = [str(Path(sys.executable).with_name("uir-export")), "--adapters", ",".join(ADAPTERS), "-o", str(package)]
     subprocess.run(export, check=True, stdout=subprocess.DEVNULL)
     _paint(picture)
-    ended = run_alone(["uir-run", str(picture), "--package", str(package), "-o", str(restored), "--device", device])
+    command = ["uir-run", str(picture), "--package", str(package), "-o", str(restored), "--device", device]
+    ended = run_alone(command, folder / "cache")
     if ended.status:
         raise RuntimeError(ended.stderr)
     with Image.open(restored) as image:
         right = np.asarray(image)
-    return Good(package, {name: zoo_adapters()[name] for name in ADAPTERS}, picture, right)
+    return Good(package, {name: zoo_adapters()[name] for name in ADAPTERS}, picture, right, folder / "cache")
 
 
 def _paint(path: Path) -> None:

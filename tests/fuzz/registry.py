@@ -49,6 +49,11 @@ def mutates(target: Target, *, picture: Picture = "same", weight: int = 1) -> Ca
     return register
 
 
+def targets() -> list[Target]:
+    """What there are mutators of."""
+    return sorted({each.target for each in MUTATORS})
+
+
 def draw(target: Target, seed: int) -> tuple[Mutator, random.Random]:
     """The mutator of a seed, and its random numbers."""
     rng = random.Random(f"{target} {seed}")

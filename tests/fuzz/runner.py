@@ -61,16 +61,16 @@ class Zygote:
     """One process that forks a command at a time; see `zygote.py`.
 
     Args:
-        imported: modules to import beforehand, beside those that all commands need.
+        cache: the folder of engines, which all share.
     """
 
-    def __init__(self, imported: Sequence[str] = ()) -> None:
+    def __init__(self, cache: Path) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("zygote.py")), *imported],
+            [sys.executable, str(Path(__file__).with_name("zygote.py"))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=_environment(),
+            env=_environment(cache),
         )
 
     def run(self, arguments: Sequence[str], folder: Path) -> Ended:
@@ -92,20 +92,20 @@ class Zygote:
         self._process.wait()
 
 
-def run_alone(arguments: Sequence[str]) -> Ended:
+def run_alone(arguments: Sequence[str], cache: Path) -> Ended:
     """Run a command of this environment as a user does, in a process of its own."""
     program = [str(Path(sys.executable).with_name(arguments[0])), *arguments[1:]]
     begun = time.monotonic()
     process = subprocess.Popen(
-        program, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace", env=_environment()
+        program, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace", env=_environment(cache)
     )
     with _Watch(process.pid) as watch:
         _, stderr = process.communicate()
     return Ended(process.returncode, time.monotonic() - begun, watch.memory, watch.stopped, stderr)
 
 
-def _environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": ""}
+def _environment(cache: Path) -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "UIR_CACHE": str(cache)}
 
 
 class _Watch:

@@ -15,12 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 COMMANDS = {"uir-run": "uir.runtime.cli", "uir-export": "uir.export.cli"}
+# Not OpenVINO: importing it starts threads, and a fork waits for ever for what they hold.
 IMPORTED = ("uir.runtime.images", "uir.runtime.merge", "onnxruntime")
 
 
 def serve() -> None:
     """Answer lines until there are no more."""
-    for name in (*COMMANDS.values(), *IMPORTED, *sys.argv[1:]):
+    for name in (*COMMANDS.values(), *IMPORTED):
         importlib.import_module(name)
     for line in sys.stdin:
         command, *arguments, folder = json.loads(line)
