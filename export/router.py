@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from uir.export.package_writer import ExportRouter
-from uir.export.tensors import LARGEST_FILE, read_file, read_safetensors, read_tensors
+from uir.export.tensors import read_file, read_safetensors, read_tensors
 from uir.export.zoo import zoo_adapters
 from uir.runtime.decision import CLEAN_NAME
 from uir.runtime.errors import AdapterError, BaseModelError, MissingFileError, shown
