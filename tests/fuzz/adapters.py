@@ -222,10 +222,9 @@ def wide_shape(folder: Path, rng: random.Random) -> None:
 @edits()
 def empty_tensor(folder: Path, rng: random.Random) -> None:
     """A tensor of no values."""
-    header, data = split(folder)
-    entry = header[tensor(header, rng)]
-    entry.update(shape=rng.choice([[0], [0, 4], [2**40, 0], [4, 0, 3, 3]]), data_offsets=[entry["data_offsets"][0]] * 2)
-    join(folder, header, bytes(data))
+    tensors = safetensors.numpy.load_file(folder / WEIGHTS)
+    tensors[rng.choice(sorted(tensors))] = np.zeros(rng.choice([(0,), (0, 4), (2**40, 0), (4, 0, 3, 3)]), np.float32)
+    (folder / WEIGHTS).write_bytes(safetensors.numpy.save(tensors))
 
 
 @edits()
