@@ -59,8 +59,10 @@ def steady(count: int = 90) -> list[Sample]:
 
 def test_what_goes_up_and_down_does_not_grow() -> None:
     assert failure(steady()) == ""
+    for_a_moment = [replace(each, files=30) if each.seconds in (70, 80) else each for each in steady()]
+    assert failure(for_a_moment) == ""
     rows = {row[0]: row[1:] for row in table(steady()).rows}
-    assert rows["resident MiB"] == ["100", "202", "206", "206", "206", "206"]
+    assert rows["resident MiB"] == ["100", "202", "206", "206", "203", "203"]
     assert rows["counted MiB"] == ["64"] * 6
 
 
@@ -69,10 +71,10 @@ def test_what_goes_up_and_down_does_not_grow() -> None:
     [
         (
             lambda each: replace(each, resident=each.resident + round(each.seconds * MIB)),
-            "resident MiB from 264 to 296",
+            "resident MiB from 248 to 278",
         ),
-        (lambda each: replace(each, threads=each.threads + round(each.seconds) // 6), "threads from 31 to 36"),
-        (lambda each: replace(each, files=each.files + round(each.seconds) // 10), "files from 15 to 18"),
+        (lambda each: replace(each, threads=each.threads + round(each.seconds) // 6), "threads from 28 to 33"),
+        (lambda each: replace(each, files=each.files + round(each.seconds) // 10), "files from 13 to 16"),
     ],
 )
 def test_what_grows_fails(change: Callable[[Sample], Sample], words: str) -> None:
