@@ -22,7 +22,10 @@ WEIGHTS_FILE = "base.safetensors"
 
 OPSETS = range(17, 22)
 _IR_VERSIONS = range(7, 14)
-_MOST_NODES = 20_000
+_MOST = 10_000
+"""Nodes, and constants beside the weights."""
+_MOST_VALUES = 1000
+"""Inputs, outputs and attributes of a node."""
 _LONGEST = 300
 """Characters of a name."""
 _RANK = 8
@@ -114,15 +117,16 @@ def check_structure(
     graph = model.graph
     _check_fields(model, "model")
     _check_fields(graph, "graph")
-    opsets = [(opset.domain, opset.version) for opset in model.opset_import]
+    opsets = [(opset.domain, opset.version) for opset in model.opset_import[:9]]
     if len(opsets) != 1 or opsets[0][0] not in ("", "ai.onnx") or opsets[0][1] not in OPSETS:
         raise ValueError(
             f"uses the operators of {_shown(opsets)}, and those of ONNX {OPSETS[0]} to {OPSETS[-1]} alone are run"
         )
     if model.ir_version not in _IR_VERSIONS:
         raise ValueError(f"is of ONNX's IR version {model.ir_version}, not of {_IR_VERSIONS[0]} to {_IR_VERSIONS[-1]}")
-    if len(graph.node) > _MOST_NODES:
-        raise ValueError(f"has {len(graph.node)} nodes, more than {_MOST_NODES}")
+    for kind, count in (("nodes", len(graph.node)), ("constants", len(graph.initializer) - len(weights))):
+        if count > _MOST:
+            raise ValueError(f"has {count} {kind}, more than {_MOST}")
     _check_ports("input", graph.input, inputs)
     _check_ports("output", graph.output, outputs)
     left_out = [tensor for tensor in graph.initializer if tensor.data_location == TensorProto.EXTERNAL]
@@ -143,10 +147,10 @@ def _check_fields(message: Any, kind: str) -> None:
 
 
 def _check_ports(kind: str, values: Sequence[onnx.ValueInfoProto], ports: Sequence[Port]) -> None:
-    for value in values:
+    for value in values[:_MOST_VALUES]:
         _check_fields(value, "input or output")
         _check_fields(value.type, "type")
-    found = [_port(value) for value in values]
+    found = [_port(value) for value in values[:_MOST_VALUES]]
     if len(found) != len(ports) or any(not _fits(*pair) for pair in zip(sorted(found), sorted(ports), strict=True)):
         wanted = ", ".join(map(_described, ports))
         there = ", ".join(map(_described, found[:9])) or "none"
@@ -181,7 +185,7 @@ def _check_tensor(tensor: TensorProto, left_out: Mapping[str, tuple[int, ...]] |
     _check_fields(tensor, "tensor")
     name, dims = _shown(tensor.name), tuple(tensor.dims)
     if tensor.data_type not in ITEMSIZES or len(dims) > _RANK or any(dim < 0 for dim in dims):
-        raise ValueError(f"has a constant {name} of type {tensor.data_type} and dimensions {_shown(dims)}")
+        raise ValueError(f"has a constant {name} of type {tensor.data_type} and dimensions {_shown(dims[: _RANK + 1])}")
     counts = {field: len(getattr(tensor, field)) for field in ("float_data", "int32_data", "int64_data", "double_data")}
     if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
         if left_out is None or tensor.data_location != TensorProto.EXTERNAL or tensor.raw_data or any(counts.values()):
@@ -210,12 +214,6 @@ def _check_left_out(tensor: TensorProto, weights: Mapping[str, tuple[int, ...]])
         raise ValueError(f"names files outside the package, for {name}")
     if entries.get("location") != WEIGHTS_FILE:
         raise ValueError(f"names files outside the package, for {name}")
-    try:
-        gain = float(entries.get(GAIN, "1"))
-    except ValueError:
-        gain = math.nan
-    if not 0 < gain <= 1e4:
-        raise ValueError(f"multiplies the weight {name} by {_shown(entries[GAIN])}")
     shape = weights.get(tensor.name)
     if shape != tuple(tensor.dims):
         found = "missing" if shape is None else f"of {shape}"
@@ -230,6 +228,8 @@ def _check_node(node: NodeProto) -> None:
         raise ValueError(
             f"has the operator {_shown(node.op_type)} of {_shown(node.domain or 'ONNX')}, which is not run"
         )
+    if max(len(node.input), len(node.output), len(node.attribute)) > _MOST_VALUES:
+        raise ValueError(f"has {node.op_type} with more than {_MOST_VALUES} inputs, outputs or attributes")
     if len({attribute.name for attribute in node.attribute}) != len(node.attribute):
         raise ValueError(f"has {node.op_type} with an attribute twice")
     for attribute in node.attribute:

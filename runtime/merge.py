@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -135,8 +135,8 @@ def fill_graph(graph: bytes, weights: Weights) -> onnx.ModelProto:
     """Give a package's graph its weights: the initializers that it left out, by name, in the types that it has them in.
 
     Raises:
-        PackageError: the graph cannot be parsed, the weights are not those it was traced with, one is too large for its
-            type, or the graph would have the backend read other files.
+        PackageError: the graph cannot be parsed, the weights are not those it was traced with, or one is too large for
+            its type.
     """
     model = onnx.ModelProto()
     try:
@@ -144,8 +144,6 @@ def fill_graph(graph: bytes, weights: Weights) -> onnx.ModelProto:
     except Exception as error:  # protobuf's DecodeError lives in a module that moves between its versions
         raise PackageError(f"the package's graph is damaged: {error}; export the package again") from error
     left_out = [tensor for tensor in model.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
-    if sum(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model)) > len(left_out):
-        raise PackageError("the package's graph names files outside the package; do not use this package")
     for tensor in left_out:
         weight = weights.get(tensor.name)
         if weight is None or weight.shape != tuple(tensor.dims) or weight.dtype != np.float32:
@@ -211,15 +209,3 @@ def _keep_sums(weight: NDArray[np.float32]) -> NDArray[np.float16]:
     result = np.empty_like(rounded)
     np.put_along_axis(result, order, rounded, 2)
     return result.reshape(weight.shape)
-
-
-def _tensors(message: Any) -> Iterator[onnx.TensorProto]:
-    """Every tensor in a model, wherever it stands: in a node's attribute, a loop's body, a function."""
-    if isinstance(message, onnx.TensorProto):
-        yield message
-    elif hasattr(message, "ListFields"):
-        for _, value in message.ListFields():
-            yield from _tensors(value)
-    elif not isinstance(message, str | bytes | int | float):
-        for item in message:
-            yield from _tensors(item)

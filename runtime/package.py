@@ -26,8 +26,11 @@ from uir.runtime.updates import decode_updates
 
 DEFAULT_PACKAGE = "restore.uir"
 
-LARGEST_GRAPH, LARGEST_ROUTER, LARGEST_TENSORS = 8 * 2**20, 64 * 2**20, 2**30
-"""Bytes of a file that is read: of a graph without its weights, of a router's network, and of weights."""
+LARGEST_GRAPH, LARGEST_ROUTER, LARGEST_TENSORS = 8 * 2**20, 16 * 2**20, 2**30
+"""Bytes of a file that is read: of a graph without its weights, of a router's network, and of weights.
+
+An ONNX file may take a hundred times its size once it is parsed.
+"""
 
 
 class Package:

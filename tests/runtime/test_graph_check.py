@@ -71,7 +71,6 @@ STRUCTURE: dict[str, tuple[Edit, str]] = {
         "files outside the package, for weight",
     ),
     "offset": (lambda m: m.graph.initializer[0].external_data.add(key="offset", value="8"), "files outside"),
-    "gain": (lambda m: m.graph.initializer[0].external_data.add(key="gain", value="inf"), "multiplies the weight"),
     "weight's shape": (lambda m: m.graph.initializer[0].dims.__setitem__(0, 6), "which is of (3, 3, 3, 3) in the base"),
     "weight's type": (lambda m: setattr(m.graph.initializer[0], "data_type", TensorProto.INT8), "of type INT8"),
     "weight inside": (
@@ -104,6 +103,9 @@ STRUCTURE: dict[str, tuple[Edit, str]] = {
     "made twice": (lambda m: m.graph.node[3].output.__setitem__(0, "planes"), "makes planes twice"),
     "shadowed": (lambda m: m.graph.node[3].output.__setitem__(0, "frame"), "makes frame twice"),
     "nothing is made": (lambda m: m.graph.ClearField("node"), "has an output restored that no node makes"),
+    "many nodes": (lambda m: m.graph.node.extend([node("Abs", ["x"], ["y"])] * 10_001), "has 10008 nodes"),
+    "many constants": (lambda m: [m.graph.initializer.add() for _ in range(10_001)], "has 10003 constants"),
+    "many inputs": (lambda m: m.graph.node[3].input.extend(["sum"] * 1000), "more than 1000 inputs"),
     "lines": (lambda m: setattr(m.graph.node[0], "name", "a\nb"), "has a name that is none"),
 }
 
@@ -127,6 +129,14 @@ def test_garbage_is_no_graph() -> None:
     for content in (b"", b"garbage", b"\x08\x0a" + b"\xff" * 99, bytes(10**6)):
         with pytest.raises(ValueError, match=r"damaged|uses the operators"):
             check_graph(content, FRAME, {})
+
+
+def test_a_million_empty_messages_take_no_time() -> None:
+    for field in (b"\x0a", b"\x5a", b"\x2a", b"\x62"):  # nodes, inputs, constants, outputs
+        graph = (field + b"\0") * 2**20
+        size = bytes([0x80, 0x80, 0x80, 0x01])  # 2**21 as protobuf writes it
+        with pytest.raises(ValueError, match=r"has 1048576 (nodes|constants)|has the inputs"):
+            check_graph(b"\x08\x09\x42\x04\x0a\x00\x10\x12\x3a" + size + graph, FRAME, {})
 
 
 def test_operators_exist() -> None:
