@@ -18,15 +18,9 @@ from uir.runtime.composition import Composition
 from uir.runtime.errors import AdapterError, BaseModelError
 from uir.runtime.factors import Adapter
 from uir.runtime.merge import Weights, fill_graph, merge
+from uir.runtime.no_picture import no_picture
 from uir.runtime.quantize import Frame, open_session, run_session
 from uir.runtime.samples import sample_frames
-
-MOST_EXTREME = 0.99
-"""Share of a picture's values that may be 0 or 255. Photos have a few hundredths, untrained networks up to 0.93;
-what overflows has 0.995 and more."""
-
-LEAST_CONTRAST = 1.0
-"""Codes of standard deviation below which a picture is one flat colour. The photos here have 70, darkened 10."""
 
 LEAST_KEPT = 0.3
 """Share of the base's correlation with the photo that a composition keeps. The shipped adapters keep 0.99, all by
@@ -95,11 +89,8 @@ def _restored(graph: bytes, weights: Weights, frames: Sequence[Frame]) -> list[F
 
 def _fault(frame: Frame, restored: Frame, least: float) -> str | None:
     """Why a restored frame is no picture; None where it is one."""
-    extreme = float(((restored == 0) | (restored == 255)).mean())
-    if restored.reshape(-1, 3).std(0).max() < LEAST_CONTRAST:
-        return "one flat colour"
-    if extreme >= MOST_EXTREME:
-        return f"black and white alone ({100 * extreme:.1f} % of the values are 0 or 255)"
+    if (reason := no_picture(restored)) is not None:
+        return reason
     if (found := correlation(frame, restored)) < least:
         return f"something else (a correlation of {found:.2f}, where {least:.2f} is the least)"
     return None

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from uir.runtime.decision import CLEAN
 from uir.runtime.errors import UsageError
 from uir.runtime.framing import Framing, check_frame, crop, pad
 from uir.runtime.manifest import PRECISIONS, Precision
+from uir.runtime.no_picture import restores
 from uir.runtime.package import Package
 from uir.runtime.serving import EngineSource, Size
 from uir.runtime.tiles import restore_tiled
@@ -37,6 +38,8 @@ class _Active:
     precision: Precision
     engines: dict[Size, Engine]
     """Made when the first frame of a size comes."""
+    judged: threading.Event = field(default_factory=threading.Event)
+    """Set once a frame has shown that it restores pictures."""
 
 
 class Restorer:
@@ -224,6 +227,7 @@ class Restorer:
         Raises:
             FrameError: the array is of another type or shape, or empty.
             UsageError: an unknown adapter, or a malformed composition.
+            AdapterError: nothing is left of the picture, since the composition's weights are too large.
             BackendError: the engine fails.
         """
         check_frame(frame)
@@ -237,6 +241,9 @@ class Restorer:
             active = _Active(asked, self._source.precision(asked), {})
         engine, size = self._engine(active, frames.shape[1:3])
         restored = self._restore(frames, engine, size)
+        # Export has judged the compositions that it lists, and no other mix.
+        if not active.judged.is_set() and restores(active.composition, frames[0], restored[0]):
+            active.judged.set()
         return restored if frame.ndim == 4 else restored[0]
 
     def _engine(self, active: _Active, size: tuple[int, ...]) -> tuple[Engine, Size]:
