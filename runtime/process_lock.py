@@ -94,9 +94,10 @@ class ProcessLock:
 def _holder(path: Path) -> int | None:
     """Who holds a file's lock, where the system tells: Linux does, of processes that this one can see."""
     with suppress(OSError, ValueError, IndexError):
+        locks = Path("/proc/locks").read_text().splitlines()  # first: elsewhere there are no such numbers either
         status = path.stat()
         file = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-        for line in Path("/proc/locks").read_text().splitlines():
+        for line in locks:
             parts = line.split()
             if parts[1] == "FLOCK" and parts[5] == file and int(parts[4]) > 0:
                 return int(parts[4])

@@ -63,7 +63,8 @@ def listen(name: str) -> None:
     _state.listening = True
     _state.strangers = _children()  # of the script that became this command by exec
     source, sink = os.pipe()
-    os.set_blocking(sink, False)
+    if sys.platform != "win32":  # which asks it of sockets alone
+        os.set_blocking(sink, False)
     signal.set_wakeup_fd(sink, warn_on_full_buffer=False)
     words = {}
     for known, word in _WORDS.items():
