@@ -1,4 +1,4 @@
-"""Rain, drawn in six ways."""
+"""Rain, drawn in seven ways."""
 
 from __future__ import annotations
 
@@ -125,6 +125,17 @@ def video(scene: Scene, severity: float, rng: np.random.Generator) -> Effect:
     return composite(scene, _combined(layers), rng)
 
 
+def frozen(scene: Scene, severity: float, rng: np.random.Generator) -> Effect:
+    """Drops that a short exposure has caught: bright specks, hardly longer than wide, sharp and soft ones mixed."""
+    degrees, layers = rng.uniform(-45, 45), []
+    for _ in range(rng.integers(1, 4)):
+        density = 10 ** (-3.3 + 1.5 * severity + rng.uniform(-0.3, 0.3))
+        layer = _Layer(density, 0.12, (2, 12), (0.8, 3.5), degrees, jitter=rng.uniform(2, 15))
+        blurred = soft(layer.drawn(scene, rng), log_uniform(0.35, 2, rng) * max(0.7, scene.size))
+        layers.append(np.float32(rng.uniform(0.5, 1) * soon(severity)) * blurred)
+    return composite(scene, _combined(layers), rng)
+
+
 def defocused(scene: Scene, severity: float, rng: np.random.Generator) -> Effect:
     """Wide long streaks, out of focus: drops near the camera, with finer ones behind."""
     degrees, size = rng.uniform(-30, 30), scene.size
@@ -154,10 +165,11 @@ def accumulated(scene: Scene, severity: float, rng: np.random.Generator) -> Effe
 
 
 RAIN: Family = {
-    "shipped": (0.12, shipped(rain)),
-    "streaks": (0.32, streaks),
-    "dense": (0.24, dense),
-    "video": (0.14, video),
-    "defocused": (0.08, defocused),
+    "shipped": (0.18, shipped(rain)),
+    "streaks": (0.25, streaks),
+    "dense": (0.2, dense),
+    "video": (0.12, video),
+    "frozen": (0.08, frozen),
+    "defocused": (0.07, defocused),
     "accumulated": (0.1, accumulated),
 }
