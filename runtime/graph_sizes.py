@@ -163,6 +163,8 @@ def _check_known(node: NodeProto, known: Mapping[str, NDArray[Any]]) -> None:
         if place >= len(node.input) or not node.input[place]:
             continue
         value = known[node.input[place]]
+        if value.ndim > 1 and node.op_type != "Gather":
+            raise ValueError(f"has {node.op_type} {_name(node)} by numbers of {value.ndim} dimensions")
         if node.op_type == "Slice":  # whose ends may lie at infinity
             wrong = place == 4 and bool((value == 0).any())
         elif value.dtype.kind == "f":

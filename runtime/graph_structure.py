@@ -147,6 +147,7 @@ def _check_fields(message: Any, kind: str) -> None:
 
 
 def _check_ports(kind: str, values: Sequence[onnx.ValueInfoProto], ports: Sequence[Port]) -> None:
+    _check_names([value.name for value in values[:_MOST_VALUES]])
     for value in values[:_MOST_VALUES]:
         _check_fields(value, "input or output")
         _check_fields(value.type, "type")
@@ -248,7 +249,7 @@ def _check_node(node: NodeProto) -> None:
 def _check_wiring(model: ModelProto) -> None:
     """Each value is made once, before it is used, and has a name that can be printed."""
     graph = model.graph
-    _check_names([*(value.name for value in graph.output), *(node.name or "node" for node in graph.node)])
+    _check_names([node.name or "node" for node in graph.node])
     made: set[str] = set()
 
     def make(names: Iterable[str]) -> None:
@@ -275,7 +276,8 @@ def _check_wiring(model: ModelProto) -> None:
 
 def _check_names(names: Collection[str]) -> None:
     for name in names:
-        if not 0 < len(name) <= _LONGEST or not name.isprintable():
+        # protobuf gives bytes where a text is none
+        if not isinstance(name, str) or not 0 < len(name) <= _LONGEST or not name.isprintable():
             raise ValueError(f"has a name that is none: {name[:50]!r}")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from uir.runtime.composition import Composition, is_adapter_name
-from uir.runtime.errors import MissingFileError, PackageError, UirError
+from uir.runtime.errors import MissingFileError, PackageError, UirError, shown
 from uir.runtime.manifest import SCHEMA, FileEntry, Manifest
 from uir.runtime.package_files import check_inside, read_bytes
 
@@ -49,13 +49,13 @@ def read_manifest(package: Path) -> Manifest:
             raise PackageError(f"{file}: is of schema {schema}, and this version reads schema {SCHEMA}; {remedy}")
         manifest = msgspec.json.decode(text, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise PackageError(f"{file}: damaged: {error}; export the package again") from error
+        raise PackageError(f"{file}: damaged: {shown(error, 300)}; export the package again") from error
     for name in manifest.files:
         check_inside(package, name)
     try:
         check_manifest(manifest)
     except ValueError as error:
-        raise PackageError(f"{file}: {error}; export the package again") from error
+        raise PackageError(f"{file}: {shown(error, 600)}; export the package again") from error
     return manifest
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uir.runtime.composition import Composition
-from uir.runtime.errors import PackageError
+from uir.runtime.errors import PackageError, shown
 from uir.runtime.factors import Adapter
 from uir.runtime.manifest import PRECISIONS, Precision, PrecisionEntry
 from uir.runtime.manifest_file import read_manifest
@@ -183,7 +183,7 @@ class Package:
     def _damaged(self, name: str, reason: ValueError) -> PackageError:
         if isinstance(reason, PackageError):  # which says it all
             return reason
-        return PackageError(f"{self.path / name}: {reason}; export the package again")
+        return PackageError(f"{self.path / name}: {shown(reason, 600)}; export the package again")
 
 
 def _changed(path: Path) -> PackageError:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from uir.runtime.composition import DECIMALS, Composition
 from uir.runtime.decision import CLEAN, CLEAN_NAME, Decision
-from uir.runtime.errors import FrameError, PackageError, UsageError, shown
+from uir.runtime.errors import BackendError, FrameError, PackageError, UsageError, shown
 from uir.runtime.framing import check_frame
 from uir.runtime.looks import CROP, CROPS, THUMBNAIL, Look, look
 from uir.runtime.manifest import RouterSettings
@@ -61,7 +61,10 @@ class Embedder:
     def __call__(self, seen: Look) -> NDArray[np.float32]:
         """The embedding of one frame: float32, of length one. Safe to call from many threads."""
         given = {"thumbnails": seen.thumbnail[None], "crops": seen.crops[None]}
-        embedding: NDArray[np.float32] = self._session.run([EMBEDDINGS], given)[0][0]
+        try:
+            embedding: NDArray[np.float32] = self._session.run([EMBEDDINGS], given)[0][0]
+        except Exception as error:  # as above
+            raise BackendError(f"ONNX Runtime failed on the router's network: {shown(error, 600)}") from error
         return embedding
 
 

@@ -46,6 +46,7 @@ def _decode(weight: str, parts: dict[str, NDArray[np.float32]]) -> Update:
         if a.ndim == b.ndim == 2 and b.shape[1] == a.shape[0] and scale.shape == (1,):
             return Factors(b, a, float(scale[0]))
     found = ", ".join(f"{part} {tensor.shape}" for part, tensor in sorted(parts.items()))
+    found = found if len(found) <= 300 else f"{found[:300]}..."
     raise ValueError(
         f"not an adapter's factors: {weight} has {found}, not B (m, r), A (r, n) and scale (1,), nor a delta alone"
     )

@@ -131,11 +131,20 @@ def test_garbage_is_no_graph() -> None:
             check_graph(content, FRAME, {})
 
 
+@pytest.mark.parametrize("name", [b"frame", b"floats", b"zero", b"restored", b"Clip", b"perm"])
+def test_names_that_are_no_text_are_refused(name: bytes) -> None:
+    content = small().SerializeToString().replace(name, b"\xff" * len(name))
+    with pytest.raises(ValueError, match=r"has a name that is none|has the operator|has Transpose|damaged"):
+        check_graph(content, FRAME, {"weight": (3, 3, 3, 3)})
+
+
 def test_a_million_empty_messages_take_no_time() -> None:
     for field in (b"\x0a", b"\x5a", b"\x2a", b"\x62"):  # nodes, inputs, constants, outputs
         graph = (field + b"\0") * 2**20
         size = bytes([0x80, 0x80, 0x80, 0x01])  # 2**21 as protobuf writes it
-        with pytest.raises(ValueError, match=r"has 1048576 (nodes|constants)|has the inputs"):
+        with pytest.raises(
+            ValueError, match=r"has 1048576 (nodes|constants)|has a name that is none|has the inputs none"
+        ):
             check_graph(b"\x08\x09\x42\x04\x0a\x00\x10\x12\x3a" + size + graph, FRAME, {})
 
 

@@ -133,6 +133,12 @@ SIZES: dict[str, tuple[Edit, str]] = {
         ),
         "makes (1, 2, 68, 3) of a frame of (1, 64, 68, 3)",
     ),
+    "square shape": (
+        lambda m: splice(
+            m, node("Reshape", ["sum", "n"], ["spliced"]), constants=[constant("n", np.array([[0, 0, 0, -1]]))]
+        ),
+        "Reshape node_spliced by numbers of 2 dimensions",
+    ),
     "no weight": (lambda m: m.graph.node[2].input.__delitem__(1), "Conv node_changed with 1 inputs"),
     "empty weight": (lambda m: m.graph.node[2].input.__setitem__(1, ""), "Conv node_changed without its input W"),
     "no perm": (lambda m: setattr(m.graph.node[1].attribute[0], "name", "axes"), "which it does not have"),

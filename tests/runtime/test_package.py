@@ -435,6 +435,14 @@ def test_factors_that_make_no_update_are_refused(
     Restorer(package, "haze")
 
 
+def test_a_thousand_strange_tensors_make_one_short_line(package: Path, replace_file: ReplaceFile) -> None:
+    more = {f"x{i}": np.zeros(0, np.float32) for i in range(1000)}
+    replace_file(RAIN, edit_tensors(package, RAIN, lambda tensors: tensors.update(more)))
+    with pytest.raises(PackageError, match="not an adapter's factors") as caught:
+        Restorer(package, "rain")
+    assert len(str(caught.value)) < 1000
+
+
 def test_updates_are_read_back_as_they_were_written() -> None:
     rng = np.random.default_rng(0)
     values = {shape: rng.normal(size=shape).astype(np.float32) for shape in ((4, 2), (2, 9), (8,))}

@@ -149,6 +149,13 @@ def test_numbers_are_numbers(package: Path, number: str) -> None:
     assert len(str(caught.value)) < 1000
 
 
+def test_a_long_value_makes_a_short_line(package: Path, edit_manifest: EditManifest) -> None:
+    edit_manifest(lambda manifest: manifest["compositions"]["rain"].update(recommended="x" * 10**6))
+    with pytest.raises(PackageError, match="damaged: Invalid enum value 'xxx") as caught:
+        Package(package)
+    assert len(str(caught.value)) < 1000
+
+
 def test_a_manifest_that_is_a_link_out_of_the_package_is_refused(package: Path) -> None:
     (package / MANIFEST).rename(package.parent / MANIFEST)
     (package / MANIFEST).symlink_to(package.parent / MANIFEST)
