@@ -190,9 +190,8 @@ class EngineCache:
                     break
                 given_up.append(self._engines.pop(digest))
                 total -= sizes[digest]
-        if given_up:
-            given_up.clear()
-            return_memory()
+        given_up.clear()
+        return_memory()  # of what was given up, and of the making of what came: more than it keeps
 
 
 class _Kept:

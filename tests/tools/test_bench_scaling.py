@@ -23,7 +23,7 @@ from uir.tools.bench.scaling_results import BY_BATCH, BY_COMPOSITIONS, BY_PIXELS
 from uir.tools.bench.scaling_worker import Task, carry_out
 
 PAIR = "haze=0.5,rain=0.5"
-POINT = Point("1 at once", 1, (64, 48), 1, 1, (1, 1), 1.0, False, 0.5, 1e-6, 3, 1, "fp32", 100 * MIB)
+POINT = Point("1 at once", 1, (64, 48), 1, 1, (1, 1), 1.0, False, 0.5, 1e-6, 3, 1, MIB, "fp32", 100 * MIB)
 
 
 def test_rows(
@@ -54,6 +54,7 @@ def test_rows(
     for each in (small, large, mixes, apart):
         assert min(each["seconds"], each["switch"], each["samples"]) > 0
         assert 30 * MIB < each["peak_bytes"] < 1 << 30
+        assert 0 < each["counted"] < each["peak_bytes"]
         assert each["precision"] == "fp32"
     assert [line["quantity"] for line in results[BY_PIXELS]["lines"]] == [TIME]
     assert results[BY_COMPOSITIONS]["lines"] == []
@@ -66,6 +67,8 @@ def test_rows(
     assert written["100 at once"].endswith("  one by one")
     assert f"  {apart['seconds'] * 1e3 / 100:.1f}  " in written["100 at once"]
     assert f"  {apart['peak_bytes'] / MIB:.0f}  " in written["100 at once"]
+    assert mixes["counted"] > 2 * small["counted"]
+    assert written["3 compositions"].split()[-4] == f"{mixes['counted'] / MIB:.0f}"
     assert "ms a megapixel" in written
     picture = cv2.imread(str(tmp_path / "s.png"))
     assert picture is not None

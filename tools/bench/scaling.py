@@ -151,5 +151,5 @@ def _notes(title: str, found: dict[str, list[Point]]) -> list[str]:
     return [
         f"{title}. Restored: {precisions}.",
         f"Frames of compositions and batches are {size}. The frames themselves, spoilt and restored, are part of the "
-        "memory.",
+        "memory. Of it, engines MiB is what those in memory are counted with, which the budget bounds.",
     ]

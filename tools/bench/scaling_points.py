@@ -134,6 +134,7 @@ def measure_point(settings: Settings, contract: FrameContract, work: Work, folde
         switch=timed.switch,
         samples=timed.samples,
         held=timed.held,
+        counted=timed.counted,
         precision=timed.precision,
         peak_bytes=run.peak_bytes,
     )

@@ -61,6 +61,7 @@ class Point:
         switch: seconds of a switch to the next composition; the median.
         samples: calls that were timed.
         held: compositions that have an engine in memory at the end.
+        counted: bytes that those engines say that they take.
         precision: that the frames are restored in.
         peak_bytes: the most resident memory of the process.
     """
@@ -77,6 +78,7 @@ class Point:
     switch: float
     samples: int
     held: int
+    counted: int
     precision: str
     peak_bytes: int
 
@@ -148,7 +150,7 @@ def _line(unit: str, quantity: str, among: str, points: Sequence[Point]) -> Line
 def tables(found: Mapping[str, Sequence[Point]]) -> list[Table]:
     """The points by what grows, and the lines."""
     rows = [_point_cells(name, point) for name, points in found.items() for point in points]
-    columns = ["", "ms a frame", "ms a megapixel", "switch ms", "peak MiB", ""]
+    columns = ["", "ms a frame", "ms a megapixel", "switch ms", "peak MiB", "engines MiB", ""]
     drawn = [_line_cells(line) for name, points in found.items() for line in lines(name, points)]
     return [
         Table("Restoring, each row in a process of its own", columns, rows),
@@ -171,6 +173,7 @@ def _point_cells(name: str, point: Point) -> list[str]:
         f"{each / (width * height / 1e6):.1f}",
         f"{point.switch * 1e3:.3f}" if name == BY_COMPOSITIONS else "",
         f"{point.value(MEMORY):.0f}",
+        f"{point.counted / MIB:.0f}",
         how,
     ]
 

@@ -48,6 +48,7 @@ class Timed:
         switch: seconds of a switch to the next composition; the median.
         samples: calls that were timed.
         held: how many of the compositions have an engine in memory at the end.
+        counted: bytes that the engines in memory say that they take, at the end.
         precision: of the last composition.
     """
 
@@ -55,6 +56,7 @@ class Timed:
     switch: float
     samples: int
     held: int
+    counted: int
     precision: str
 
 
@@ -87,7 +89,7 @@ def carry_out(task: Task) -> Timed:
         times += go_round()
     switches, calls = zip(*times, strict=True)
     held = sum(restorer.ready(composition) for composition in compositions)
-    return Timed(median(calls), median(switches), len(calls), held, restorer.precision)
+    return Timed(median(calls), median(switches), len(calls), held, restorer.nbytes, restorer.precision)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
