@@ -110,7 +110,9 @@ def parser() -> argparse.ArgumentParser:
         help="blend over changes for so many seconds; frames take twice as long meanwhile (default: %(default)s)",
     )
 
-    engines = options.add_argument_group("engines")
+    engines = options.add_argument_group(
+        "engines", "in memory: within an eighth of the machine's, 1 GiB at most, or $UIR_MEMORY, such as 500MB"
+    )
     engines.add_argument(
         "--engines", choices=COMMANDS, help="list or clear the engines on disk, or build the package's ahead of time"
     )
