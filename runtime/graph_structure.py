@@ -152,7 +152,8 @@ def _check_ports(kind: str, values: Sequence[onnx.ValueInfoProto], ports: Sequen
         _check_fields(value, "input or output")
         _check_fields(value.type, "type")
     found = [_port(value) for value in values[:_MOST_VALUES]]
-    if len(found) != len(ports) or any(not _fits(*pair) for pair in zip(sorted(found), sorted(ports), strict=True)):
+    in_order = (sorted(each, key=lambda port: port.name or "") for each in (found, ports))
+    if len(found) != len(ports) or any(not _fits(*pair) for pair in zip(*in_order, strict=True)):
         wanted = ", ".join(map(_described, ports))
         there = ", ".join(map(_described, found[:9])) or "none"
         raise ValueError(f"has the {kind}s {there}, not {wanted}")
@@ -263,6 +264,7 @@ def _check_wiring(model: ModelProto) -> None:
     make(sources)
     constant = {tensor.name for tensor in graph.initializer}
     for node in graph.node:
+        _check_names([name for name in node.input if name])
         missing = {name for name in node.input if name} - made
         if missing:
             raise ValueError(f"uses {_shown(sorted(missing))} before it is made, in {node.op_type}")

@@ -85,6 +85,10 @@ STRUCTURE: dict[str, tuple[Edit, str]] = {
     "NaN": (lambda m: m.graph.initializer[1].CopyFrom(constant("zero", np.float32("nan"))), "holds NaN"),
     "no input": (lambda m: m.graph.ClearField("input"), "has the inputs none"),
     "two outputs": (lambda m: m.graph.output.append(m.graph.output[0]), "has the outputs restored"),
+    "two inputs": (
+        lambda m: m.graph.input.append(helper.make_tensor_value_info("frame", TensorProto.UINT8, [1, "h", "w", 3])),
+        "has the inputs frame",
+    ),
     "float": (lambda m: setattr(m.graph.output[0].type.tensor_type, "elem_type", 1), "has the outputs restored (FLOAT"),
     "grey": (
         lambda m: setattr(m.graph.output[0].type.tensor_type.shape.dim[3], "dim_value", 1),
@@ -135,6 +139,14 @@ def test_garbage_is_no_graph() -> None:
 def test_names_that_are_no_text_are_refused(name: bytes) -> None:
     content = small().SerializeToString().replace(name, b"\xff" * len(name))
     with pytest.raises(ValueError, match=r"has a name that is none|has the operator|has Transpose|damaged"):
+        check_graph(content, FRAME, {"weight": (3, 3, 3, 3)})
+
+
+def test_inputs_that_are_no_text_are_refused() -> None:
+    model = small()
+    model.graph.node[2].input.extend(["other", "names"])
+    content = model.SerializeToString().replace(b"other", b"\xff" * 5)
+    with pytest.raises(ValueError, match="has a name that is none"):
         check_graph(content, FRAME, {"weight": (3, 3, 3, 3)})
 
 
