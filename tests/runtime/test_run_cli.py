@@ -133,7 +133,7 @@ def test_compare_stands_side_by_side(run: Call, photo: Path, frame: NDArray[np.u
 def test_ctrl_c_keeps_a_playable_part(package: Path, make_video: Callable[..., Path]) -> None:
     source = make_video("long.mp4", frames=2000, width=320, height=240)
     process = subprocess.Popen(
-        [Path(sys.executable).with_name("uir-run"), source, "--adapters", "rain"],
+        [Path(sys.executable).with_name("uir-run"), source, "--adapters", "noise"],
         cwd=package.parent,
         stderr=subprocess.PIPE,
         text=True,
