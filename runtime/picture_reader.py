@@ -19,7 +19,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from PIL.ExifTags import Base
 
 from uir.runtime.errors import MediaError, MissingFileError
-from uir.runtime.picture import ROWS, Picture, Pixels, descriptive, load_exif, turned
+from uir.runtime.picture import ROWS, Picture, Pixels, descriptive, load_exif, to_8_bits, turned
 
 
 def read_picture(path: Path) -> Picture:
@@ -48,6 +48,18 @@ def read_picture(path: Path) -> Picture:
     except Exception as error:
         # Decoders of foreign bytes fail in every way there is: OSError, SyntaxError, struct.error, KeyError, ...
         raise MediaError(f"{path}: damaged or truncated picture: {error}") from error
+
+
+def read_frame(path: Path) -> NDArray[np.uint8]:
+    """A photo as H x W x 3 uint8 RGB, upright.
+
+    Raises:
+        MissingFileError, MediaError: it cannot be read.
+    """
+    pixels = read_picture(path).pixels
+    if pixels.dtype == np.uint16:
+        pixels = to_8_bits(pixels)
+    return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB).astype(np.uint8, copy=False) if pixels.ndim == 2 else pixels
 
 
 def _decode(path: Path, image: Any) -> Picture:

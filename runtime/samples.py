@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from uir.runtime.errors import MediaError
 from uir.runtime.inputs import collect
-from uir.runtime.picture import to_8_bits
 from uir.runtime.picture_formats import is_image
-from uir.runtime.picture_reader import read_picture
+from uir.runtime.picture_reader import read_frame
 from uir.runtime.video.info import VideoInfo
 from uir.runtime.video.reader import VideoReader
 
@@ -52,18 +51,6 @@ def sample_frames(inputs: str | Path, count: int, multiple_of: int, side: int = 
     shares = [(i + 1) * count // len(files) - i * count // len(files) for i in range(len(files))]
     frames = (frame for file, share in zip(files, shares, strict=True) for frame in _frames(file, share))
     return [_piece(frame, i, multiple_of, side) for i, frame in enumerate(frames)]
-
-
-def read_frame(path: Path) -> Frame:
-    """A photo as H x W x 3 uint8 RGB, upright.
-
-    Raises:
-        MissingFileError, MediaError: it cannot be read.
-    """
-    pixels = read_picture(path).pixels
-    if pixels.dtype == np.uint16:
-        pixels = to_8_bits(pixels)
-    return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB).astype(np.uint8, copy=False) if pixels.ndim == 2 else pixels
 
 
 def _frames(file: Path, share: int) -> Iterator[Frame]:

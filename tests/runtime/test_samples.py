@@ -12,7 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from uir.runtime.errors import MediaError, MissingFileError
-from uir.runtime.samples import read_frame, sample_frames
+from uir.runtime.picture_reader import read_frame
+from uir.runtime.samples import sample_frames
 from uir.runtime.video.info import VideoInfo
 
 BUNNY = Path(__file__).parents[1] / "media" / "bunny.mp4"
