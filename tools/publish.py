@@ -34,7 +34,7 @@ from uir.runtime.atomic import atomic_output
 from uir.runtime.console import run_command
 from uir.runtime.errors import AdapterError, BaseModelError, MissingFileError, UsageError
 from uir.tools.bench.report import Table
-from uir.tools.train.loop import LOG
+from uir.tools.train.progress import LOG
 
 FOLDERS = re.compile(r"(^|=)/(?:[^/]+/)*")
 """The folders of an absolute path: they are the trainer's own, and mean nothing to the zoo's users."""

@@ -7,7 +7,7 @@ weights' names and shapes, so a checkpoint needs no side file.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,16 @@ class Architecture:
         build: makes a network; keyword arguments choose its size. Networks map N x 3 x H x W in [0, 1] to the same
             shape and have `multiple_of`.
         detect: a state dict to `build`'s arguments, or None where the weights are of another architecture.
+        sizes: `build`'s arguments for sizes other than the usual one, by name.
     """
 
     build: Callable[..., nn.Module]
     detect: Callable[[Mapping[str, Tensor]], dict[str, Any] | None]
+    sizes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 ARCHITECTURES = {
-    "unet": Architecture(unet.UNet, unet.detect),
+    "unet": Architecture(unet.UNet, unet.detect, {"medium": unet.MEDIUM}),
     "nafnet": Architecture(nafnet.NAFNet, nafnet.detect),
 }
 
@@ -49,9 +51,16 @@ class LoadedBase:
     network: nn.Module
 
     @classmethod
-    def new(cls, architecture: str) -> LoadedBase:
-        """An untrained base of the architecture's default size."""
-        return cls(architecture, ARCHITECTURES[architecture].build())
+    def new(cls, size: str) -> LoadedBase:
+        """An untrained base: of an architecture's usual size (`unet`), or of another that it names (`unet-medium`)."""
+        architecture, _, other = size.partition("-")
+        made = ARCHITECTURES[architecture]
+        return cls(architecture, made.build(**made.sizes[other]) if other else made.build())
+
+
+def sizes() -> list[str]:
+    """What `LoadedBase.new` makes."""
+    return [*ARCHITECTURES, *(f"{name}-{size}" for name, made in ARCHITECTURES.items() for size in made.sizes)]
 
 
 def load_base(path: Path) -> LoadedBase:

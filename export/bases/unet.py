@@ -21,6 +21,8 @@ RESIDUAL_SCALE = 0.1  # of a branch's first weights (EDSR scales the branch itse
 
 MOST_LEVELS = 10  # whose frames would be multiples of 1024 pixels
 
+MEDIUM = {"widths": (64, 96, 160, 256), "blocks": (2, 2, 2, 4)}  # 6 times the work, 4 times the weights
+
 
 class ResidualBlock(nn.Module):
     """`x + conv(relu(conv(x)))` with 3x3 convolutions. N x C x H x W in and out."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from uir.export.bases import ARCHITECTURES
+from uir.export.bases import sizes
 from uir.tools.train import settings
 
 PROGRAM = "import sys; sys.modules['torch'] = None; from uir.tools.train import run; run()"
@@ -19,7 +19,7 @@ def without_torch(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-@pytest.mark.parametrize("kind", [[], ["base"], ["router"], ["prototype"]])
+@pytest.mark.parametrize("kind", [[], ["base"], ["router"], ["prototype"], ["pack"]])
 def test_it_says_what_it_can_do(kind: list[str]) -> None:
     done = without_torch(*kind, "--help")
     assert (done.returncode, done.stderr) == (0, "")
@@ -34,4 +34,4 @@ def test_it_says_what_to_install(tmp_path: Path) -> None:
 
 
 def test_its_help_names_every_architecture() -> None:
-    assert tuple(sorted(ARCHITECTURES)) == settings.ARCHITECTURES
+    assert tuple(sorted(sizes())) == settings.ARCHITECTURES

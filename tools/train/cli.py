@@ -3,6 +3,8 @@
 examples:
   uir-train base --photos photos/ --steps 20000 --out runs/ten
   uir-train base --init runs/ten --photos photos/ --steps 5000 --out runs/longer
+  uir-train base --photos photos.pack --device cuda --minutes 9 --out runs/quick
+  uir-train pack photos/ more/ --out photos.pack
   uir-train adapter snow --base B.safetensors --init runs/ten --beside rain,haze --photos photos/ --out runs/snow
   uir-train full rain --base B.safetensors --init runs/ten --photos photos/ --out runs/full_rain
   uir-train router --photos photos/ --out runs/router
@@ -19,25 +21,41 @@ from examples of what they are for (prototype).
 
 from __future__ import annotations
 
+import argparse
 import sys
+import time
 from collections.abc import Sequence
 
 from uir.runtime.console import run_command
 from uir.runtime.errors import UsageError
 from uir.runtime.version import install
-from uir.tools.train.options import parser
+from uir.tools.train.options import check_pack, parser
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; see the module's docstring."""
+    since = time.monotonic()
     options = parser(__doc__).parse_args(arguments)
+    if options.kind == "pack":
+        _pack(options)
+        return
     try:
         from uir.tools.train.work import work
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
         raise UsageError(f"uir-train needs torch: {install('export')}") from error
-    work(options, list(sys.argv[1:] if arguments is None else arguments))
+    work(options, list(sys.argv[1:] if arguments is None else arguments), since)
+
+
+def _pack(options: argparse.Namespace) -> None:
+    check_pack(options)
+    from uir.tools.train.pack import pack
+
+    made = pack(options.photos, options.out, options.side, options.quality, overwrite=options.overwrite)
+    mean, least = made.psnr
+    size = f"{made.photos} photos, {made.size / 1e6:.1f} MB"
+    print(f"{options.out}: {size}, PSNR of the JPEGs {mean:.1f} dB, least {least:.1f}")
 
 
 def run() -> None:

@@ -2,34 +2,50 @@
 
 from __future__ import annotations
 
-import json
-import math
 import pickle
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from uir.runtime.atomic import atomic_output
 from uir.runtime.errors import OutputError, UsageError
 from uir.runtime.stop import at_stop
-from uir.tools.train.data import Batch, DegradedPatches
+from uir.tools.train.data import DegradedPatches, DeviceBatch
+from uir.tools.train.feed import feed
 from uir.tools.train.lora import Mix, updates
+from uir.tools.train.progress import LOG, Clock, Progress, rate
 from uir.tools.train.settings import Schedule
 
 CHECKPOINT_SECONDS = 60.0
-LOG = "log.jsonl"
 FLOOR = 1e-3  # of the squared error in the logarithm: without it clean patches, nearly right, outweigh all others
 LOSS_SCALE = 0.1  # keeps the gradients' norm below what is clipped
-DECIBELS = -10 / math.log(10)  # times the natural logarithm of the squared error
 AVERAGE_EVERY = 5  # steps: the moving average reads and writes every adapter, and need not see each step
+READ_EVERY, LOG_EVERY = 50, 500  # steps
+
+
+@dataclass
+class Place:
+    """Where in a run training is.
+
+    Attributes:
+        step: how many steps were taken.
+        large_from: the step from which on patches are large, once it is reached.
+        seconds: how long they took.
+        ended: whether none is to follow.
+    """
+
+    step: int = 0
+    large_from: int | None = None
+    seconds: float = 0.0
+    ended: bool = False
 
 
 def train(
@@ -40,69 +56,102 @@ def train(
     run: Path,
     *,
     identity: dict[str, Any],
-    workers: int = 1,
+    device: torch.device,
+    workers: int,
+    since: float,
 ) -> nn.Module:
-    """Train `network`'s adapters (and its base, if `schedule.train_base`) and return the averaged network.
+    """Train `network`'s adapters (and its base, if `schedule.train_base`) and return the averaged network, on the CPU.
 
     The loss is the mean over the patches of the logarithm of their squared error, which is PSNR but for a factor (as in
     HINet, Chen et al. 2021, eq. 2). Tried against Charbonnier's, it was 0.3 dB better over ten degradations.
 
-    Writes `checkpoint.pt` and `log.jsonl` into `run`, and goes on from the checkpoint that it finds there.
+    Writes `checkpoint.pt` and `log.jsonl` into `run`, and goes on from the checkpoint that it finds there, whatever
+    device made it.
 
     Args:
         identity: the run's settings; a checkpoint made with other settings is refused.
+        device: what the network runs on; it is moved there.
+        workers: processes that degrade.
+        since: `time.monotonic()` when the command began: from then on the schedule's minutes count.
 
     Raises:
-        UsageError: the folder holds a run with other settings, or a damaged checkpoint.
+        UsageError: the folder holds a run with other settings, or a damaged checkpoint; the training diverged, or had
+            no time for a single step.
         OutputError: a checkpoint cannot be written.
     """
     torch.manual_seed(identity["seed"])
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(
         _groups(network, schedule), lr=schedule.lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True
     )
+    peaks = [group["lr"] for group in optimiser.param_groups]
     ema = get_ema_multi_avg_fn(schedule.ema**AVERAGE_EVERY)  # type: ignore[no-untyped-call]
     average = AveragedModel(network, multi_avg_fn=ema)
-    rates = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, schedule.steps))
-    parts: dict[str, Any] = {"network": network, "average": average, "optimiser": optimiser, "rates": rates}
-    start = _resume(run / "checkpoint.pt", parts, identity)
-
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    steps = range(start, schedule.steps)
-    loader = DataLoader(
-        patches,
-        batch_size=None,
-        sampler=steps,
-        num_workers=workers,
-        prefetch_factor=8 if workers else None,
-        worker_init_fn=_one_thread,
-    )
-    saved, scores = time.monotonic(), _Progress(run / LOG)
-    progress = tqdm(loader, total=schedule.steps, initial=start, unit="step", smoothing=0.05, mininterval=2)
-    step = start
+    parts: dict[str, Any] = {"network": network, "average": average, "optimiser": optimiser}
+    checkpoint = run / "checkpoint.pt"
+    place = _resume(checkpoint, parts, identity)
+    clock = Clock(schedule, since, place.seconds)
+    progress = Progress(run / LOG, clock)
 
     def tell(_: float) -> None:
         # The step under way may be half done; the last whole checkpoint is at most a minute old.
-        tqdm.write(f"interrupted at step {step}; the same command goes on from {run / 'checkpoint.pt'}")
+        tqdm.write(f"interrupted at step {place.step}; the same command goes on from {checkpoint}")
 
-    with at_stop(tell):
-        for step, batch in enumerate(progress, start):
-            psnr = _step(network, mix, batch, optimiser)
-            rates.step()
-            if (step + 1) % AVERAGE_EVERY == 0 or step + 1 == schedule.steps:
+    with (
+        at_stop(tell),
+        tqdm(total=schedule.steps, initial=place.step, unit="step", smoothing=0.05, mininterval=2) as bar,
+    ):
+        saved = time.monotonic()
+        for turns, share in _turns(patches, schedule, place, clock, device, workers):
+            ready = time.monotonic()
+            batches = [next(turns) for _ in range(schedule.compositions)]
+            progress.waited += time.monotonic() - ready
+            for group, peak in zip(optimiser.param_groups, peaks, strict=True):
+                group["lr"] = peak * rate(share)
+            for (batch, _), loss in zip(batches, _step(network, mix, batches, optimiser), strict=True):
+                progress.add(batch.weights, loss, batch.pair.shape[1])
+            place.step += 1
+            bar.update()
+            if place.step % AVERAGE_EVERY == 0:
                 average.update_parameters(network)
-            scores.add(step, batch, psnr)
-            if step % 50 == 0:
-                progress.set_postfix_str(scores.text(), refresh=False)
+            if place.step % READ_EVERY == 0:
+                progress.read()
+                bar.set_postfix_str(progress.text(), refresh=False)
+            if place.step % LOG_EVERY == 0:
+                progress.write(place.step)
             if time.monotonic() - saved > CHECKPOINT_SECONDS:
-                _save(run / "checkpoint.pt", parts, identity, step + 1)
+                progress.read()
+                place.seconds = clock.seconds
+                _save(checkpoint, parts, identity, place)
                 saved = time.monotonic()
-    _save(run / "checkpoint.pt", parts, identity, schedule.steps)
-    return average.module
+    if place.step == 0:
+        raise UsageError(f"--minutes {schedule.minutes:g} were over before the first step; give more")
+    if not place.ended:
+        progress.read()
+        if place.step % AVERAGE_EVERY:
+            average.update_parameters(network)
+        progress.write(place.step)
+        place.seconds, place.ended = clock.seconds, True
+        _save(checkpoint, parts, identity, place)
+    return average.module.cpu()
 
 
-def _one_thread(_: int) -> None:
-    """A process that degrades takes one core: the others belong to the network."""
-    cv2.setNumThreads(1)
+def _turns(
+    patches: DegradedPatches, schedule: Schedule, place: Place, clock: Clock, device: torch.device, workers: int
+) -> Iterator[tuple[Iterator[tuple[DeviceBatch, bool]], float]]:
+    """For each step to take, where its batches come from, and the share of the run that is over."""
+    for large, until in ((False, 1 - schedule.large_share), (True, 1.0)):
+        if place.ended or clock.share(place.step) >= until:
+            continue
+        if large and place.large_from is None:
+            place.large_from = place.step
+        begin = (place.large_from or 0) if large else 0
+        first, turn = begin * schedule.compositions, (place.step - begin) * schedule.compositions
+        with closing(
+            feed(patches, device, large=large, first=first, turn=turn, reuse=schedule.reuse, workers=workers)
+        ) as turns:
+            while (share := clock.share(place.step)) < until:
+                yield turns, share
 
 
 def _groups(network: nn.Module, schedule: Schedule) -> list[dict[str, Any]]:
@@ -114,46 +163,46 @@ def _groups(network: nn.Module, schedule: Schedule) -> list[dict[str, Any]]:
     for parameter in base:
         parameter.requires_grad_(schedule.train_base)
     rates = ((downs + base, schedule.lr), (ups, schedule.lr * schedule.lora_plus))
-    groups = [{"params": [p for p in parameters if p.requires_grad], "lr": rate} for parameters, rate in rates]
+    groups = [{"params": [p for p in parameters if p.requires_grad], "lr": peak} for parameters, peak in rates]
     return [group for group in groups if group["params"]]
 
 
-def _rate(step: int, steps: int) -> float:
-    warmup = max(1, steps // 50)
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * (step - warmup) / max(1, steps - warmup)))))
-
-
-def _step(network: nn.Module, mix: Mix, batch: Batch, optimiser: torch.optim.Optimizer) -> float:
-    mix.weights = batch.weights
+def _step(
+    network: nn.Module, mix: Mix, batches: Sequence[tuple[DeviceBatch, bool]], optimiser: torch.optim.Optimizer
+) -> list[Tensor]:
+    """One step of the optimiser; the loss of each batch, still on the device."""
     optimiser.zero_grad(set_to_none=True)
-    with torch.autocast("cpu", torch.bfloat16):
-        restored: Tensor = network(batch.degraded.contiguous(memory_format=torch.channels_last))
-    error = ((restored.float() - batch.clean) ** 2).mean(dim=(1, 2, 3))
-    loss = torch.log(error + FLOOR).mean()
-    (LOSS_SCALE * loss).backward()  # type: ignore[no-untyped-call]
+    losses = []
+    for batch, mirrored in batches:
+        mix.weights = batch.weights
+        degraded, clean = batch.pictures(mirrored)
+        with torch.autocast(degraded.device.type, torch.bfloat16):
+            restored: Tensor = network(degraded)
+        error = ((restored.float() - clean) ** 2).mean(dim=(1, 2, 3))
+        loss = torch.log(error + FLOOR).mean()
+        (LOSS_SCALE / len(batches) * loss).backward()  # type: ignore[no-untyped-call]
+        losses.append(loss.detach())
     trainable = [p for group in optimiser.param_groups for p in group["params"]]
     nn.utils.clip_grad_norm_(trainable, 1.0)
     # Adapters that this step did not merge have no gradient, and AdamW leaves them alone.
     optimiser.step()
-    return float(loss.detach()) * DECIBELS
+    return losses
 
 
-def _save(path: Path, parts: dict[str, Any], identity: dict[str, Any], step: int) -> None:
+def _save(path: Path, parts: dict[str, Any], identity: dict[str, Any], place: Place) -> None:
     state = {name: part.state_dict() for name, part in parts.items()}
     try:
         with atomic_output(path, overwrite=True) as temporary:
-            torch.save({"identity": identity, "step": step, **state}, temporary)
+            torch.save({"identity": identity, "place": asdict(place), **state}, temporary)
     except RuntimeError as error:  # torch's own word for a disk that is full
         raise OutputError(f"{path}: the checkpoint cannot be written: {error}") from error
 
 
-def _resume(path: Path, parts: dict[str, Any], identity: dict[str, Any]) -> int:
+def _resume(path: Path, parts: dict[str, Any], identity: dict[str, Any]) -> Place:
     if not path.exists():
-        return 0
+        return Place()
     try:
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, weights_only=True, map_location="cpu")
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise UsageError(
             f"{path}: not a whole checkpoint; delete it to begin again, or choose another --out"
@@ -166,26 +215,4 @@ def _resume(path: Path, parts: dict[str, Any], identity: dict[str, Any]) -> int:
         )
     for name, part in parts.items():
         part.load_state_dict(state[name])
-    return int(state["step"])
-
-
-class _Progress:
-    """The PSNR of each composition, dB, as a running average, on the screen and in `log.jsonl` every 500 steps."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.running: dict[str, float] = {}
-
-    def add(self, step: int, batch: Batch, psnr: float) -> None:
-        key = "+".join(sorted(batch.weights)) or "base"
-        self.running[key] = psnr if key not in self.running else 0.98 * self.running[key] + 0.02 * psnr
-        if (step + 1) % 500 == 0:
-            with self.path.open("a") as log:
-                rounded = {key: round(value, 3) for key, value in sorted(self.running.items())}
-                log.write(json.dumps({"step": step + 1, "psnr": rounded}) + "\n")
-
-    def text(self) -> str:
-        return " ".join(f"{key} {value:.2f}" for key, value in self._singles())
-
-    def _singles(self) -> Iterator[tuple[str, float]]:
-        return ((key, value) for key, value in sorted(self.running.items()) if "+" not in key)
+    return Place(**state["place"])

@@ -12,6 +12,9 @@ from uir.runtime.errors import UsageError
 from uir.runtime.version import add_version
 from uir.tools.train.settings import ARCHITECTURES, Course, Sampling, Schedule
 
+STEPS = 10000
+"""Of a run that is told neither steps nor minutes."""
+
 
 def parser(description: str | None) -> argparse.ArgumentParser:
     """The command's options."""
@@ -19,12 +22,15 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         prog="uir-train", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_version(top)
-    kinds = top.add_subparsers(dest="kind", required=True, metavar="{base,adapter,full,router,prototype}")
+    kinds = top.add_subparsers(dest="kind", required=True, metavar="{base,adapter,full,router,prototype,pack}")
     base = kinds.add_parser("base", help="a base together with one adapter for each degradation")
     base.add_argument("--architecture", default="unet", choices=ARCHITECTURES, help="default: %(default)s")
     base.add_argument("--degradations", type=_names, default=list(DEGRADATIONS), metavar="A,B", help="default: all")
     base.add_argument(
-        "--init", type=Path, metavar="RUN", help="start from this run's base and adapters; those it lacks start anew"
+        "--init",
+        type=Path,
+        metavar="RUN",
+        help="start from the base and the adapters of this run, or of a zoo; adapters it lacks start anew",
     )
     adapter = kinds.add_parser("adapter", help="one or more adapters over a frozen base")
     full = kinds.add_parser("full", help="every weight for one degradation: what an adapter is measured against")
@@ -54,6 +60,12 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     prototype.add_argument(
         "--examples", type=Path, required=True, metavar="FOLDER", help="pictures that are degraded as it is for"
     )
+    packing = kinds.add_parser("pack", help="photos in one small file, which --photos takes as well as folders")
+    packing.add_argument("photos", type=Path, nargs="+", metavar="FOLDER", help="clean photos; or a pack")
+    packing.add_argument("--out", type=Path, required=True, metavar="FILE", help="the pack: a zip of JPEGs")
+    packing.add_argument("--side", type=int, default=640, help="of the longer side, pixels (default: %(default)s)")
+    packing.add_argument("--quality", type=int, default=84, help="of the JPEGs, 1 to 100 (default: %(default)s)")
+    packing.add_argument("--overwrite", action="store_true", help="replace a pack that is there")
     for command in (adapter, prototype):
         command.add_argument(
             "--router", type=Path, metavar="FOLDER", help="the router that prototypes are for (default: the zoo's)"
@@ -63,6 +75,10 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _workers(text: str) -> int | None:
+    return None if text == "auto" else int(text)
 
 
 def _favours(text: str) -> dict[str, float]:
@@ -81,10 +97,22 @@ def _add_router(command: argparse.ArgumentParser) -> None:
 
 def _add_source(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    add("--photos", type=Path, required=True, metavar="FOLDER", help="clean photos")
+    add(
+        "--photos",
+        type=Path,
+        action="append",
+        required=True,
+        metavar="FOLDER",
+        help="clean photos, or a pack of them (uir-train pack); repeatable",
+    )
     add("--out", type=Path, required=True, metavar="FOLDER", help="the run's folder")
     add("--seed", type=int, default=1, help="default: %(default)s")
-    add("--workers", type=int, default=1, help="processes that degrade (default: %(default)s)")
+    add(
+        "--workers",
+        type=_workers,
+        metavar="N",
+        help="processes that degrade (default: auto, 1 beside a CPU that trains and all cores but one for a GPU)",
+    )
     add(
         "--exclude",
         action="append",
@@ -97,24 +125,45 @@ def _add_source(command: argparse.ArgumentParser) -> None:
 def _add_run(command: argparse.ArgumentParser) -> None:
     _add_source(command)
     add = command.add_argument
-    add("--steps", type=int, default=10000, help="default: %(default)s")
+    add("--device", default="cpu", choices=("cpu", "cuda"), help="what trains (default: %(default)s)")
+    add("--steps", type=int, help=f"default: {STEPS}, or as many as --minutes allow")
+    add(
+        "--minutes",
+        type=float,
+        metavar="M",
+        help="end in so many minutes, from the start to written weights (an adapter's prototype comes after them)",
+    )
     add("--rank", type=int, default=16, help="rank of the adapters (default: %(default)s)")
     add("--lr", type=float, default=Schedule.lr, help="peak learning rate (default: %(default)s)")
-    add("--batch", type=int, default=Sampling.batch, help="patches a step (default: %(default)s)")
+    add("--batch", type=int, default=Sampling.batch, help="patches of one composition (default: %(default)s)")
+    add(
+        "--compositions",
+        type=int,
+        default=Schedule.compositions,
+        metavar="N",
+        help="batches a step, each of its own composition (default: %(default)s)",
+    )
+    add(
+        "--reuse",
+        type=int,
+        default=Schedule.reuse,
+        metavar="N",
+        help="train on each batch so many times, where degrading cannot keep up with a GPU (default: %(default)s)",
+    )
     add("--patch", type=int, default=Sampling.patch, help="side of a patch, pixels (default: %(default)s)")
     add(
         "--large-patch",
         type=int,
         default=Sampling.large,
         metavar="SIDE",
-        help="side of the last steps' patches, fewer in a step (default: %(default)s)",
+        help="side of the last steps' patches, fewer in a batch (default: %(default)s)",
     )
     add(
         "--large-share",
         type=float,
-        default=0.4,
+        default=Schedule.large_share,
         metavar="SHARE",
-        help="share of the steps, at the end, that have large patches (default: %(default)s)",
+        help="share of the run, at its end, that has large patches (default: %(default)s)",
     )
     add(
         "--intact",
@@ -144,7 +193,7 @@ def _add_adapters(command: argparse.ArgumentParser) -> None:
     )
     for count, name in (("one adapter", "singles"), ("two, mixed", "pairs"), ("three, mixed", "triples")):
         default = getattr(Sampling, name)
-        add(f"--{name}", type=float, default=default, metavar="SHARE", help=f"of the steps on {count} ({default})")
+        add(f"--{name}", type=float, default=default, metavar="SHARE", help=f"of the batches on {count} ({default})")
 
 
 def check(options: argparse.Namespace, names: Sequence[str], beside: Sequence[str]) -> None:
@@ -163,9 +212,9 @@ def check(options: argparse.Namespace, names: Sequence[str], beside: Sequence[st
         raise UsageError(f"--favour: {', '.join(strangers)} is not among what is learnt: {', '.join(names)}")
     if not all(0 < times < math.inf for times in options.favour.values()):
         raise UsageError("--favour: each NAME=TIMES must be a number above 0")
-    least_of = {"steps": 1, "rank": 1, "batch": 1, "patch": 1, "large_patch": 1, "seed": 0, "workers": 0}
-    _check_least(options, least_of)
-    for option in ("alpha", "lr", "lora_plus"):
+    sizes = ("steps", "rank", "batch", "compositions", "reuse", "patch", "large_patch")
+    _check_least(options, {**dict.fromkeys(sizes, 1), "seed": 0, "workers": 0})
+    for option in ("alpha", "lr", "lora_plus", "minutes"):
         value = getattr(options, option)
         if value is not None and not 0 < value < math.inf:
             raise UsageError(f"--{option.replace('_', '-')} must be a number above 0")
@@ -189,6 +238,17 @@ def check_router(options: argparse.Namespace, names: Sequence[str]) -> None:
         raise UsageError("--lr must be a number above 0")
 
 
+def check_pack(options: argparse.Namespace) -> None:
+    """Refuse what no pack can be.
+
+    Raises:
+        UsageError: a number out of its range.
+    """
+    _check_least(options, {"side": 32, "quality": 1})
+    if options.quality > 100:
+        raise UsageError("--quality must be at most 100")
+
+
 def _check_names(names: Sequence[str], beside: Sequence[str] = ()) -> None:
     unknown = [name for name in (*names, *beside) if name not in DEGRADATIONS]
     if unknown:
@@ -199,5 +259,6 @@ def _check_names(names: Sequence[str], beside: Sequence[str] = ()) -> None:
 
 def _check_least(options: argparse.Namespace, least_of: Mapping[str, int]) -> None:
     for option, least in least_of.items():
-        if getattr(options, option) < least:
+        value = getattr(options, option)
+        if value is not None and value < least:
             raise UsageError(f"--{option.replace('_', '-')} must be at least {least}")

@@ -24,7 +24,7 @@ from uir.runtime.atomic import atomic_output
 from uir.runtime.errors import UsageError
 from uir.runtime.looks import THUMBNAIL, Look, look
 from uir.tools.pairs import COMMON
-from uir.tools.photos import read_photo
+from uir.tools.photos import Photo, read_photo
 from uir.tools.train.router_pictures import barred, blank, coded, part_of
 
 SHARD = 50  # scenes in a file
@@ -87,7 +87,7 @@ class Plan:
         seed: fixes everything.
     """
 
-    photos: Sequence[Path]
+    photos: Sequence[Photo]
     names: Sequence[str]
     excluded: Mapping[str, set[str]]
     seed: int

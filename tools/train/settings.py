@@ -5,25 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-ARCHITECTURES = ("nafnet", "unet")
-"""Names of `uir.export.bases.ARCHITECTURES`, which itself needs torch."""
+ARCHITECTURES = ("nafnet", "unet", "unet-medium")
+"""What `uir.export.bases.sizes` names, which itself needs torch."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """What a step trains on. All patches of a step have the same composition.
+    """What is trained on. All patches of a batch have the same composition.
 
     Attributes:
-        singles: share of the steps that merge one adapter, on its own degradation.
-        pairs: share of the steps that merge two adapters, on both degradations.
-        triples: the same for three. The remaining steps merge none, on clean pictures, so that the base alone stays
+        singles: share of the batches that merge one adapter, on its own degradation.
+        pairs: share of the batches that merge two adapters, on both degradations.
+        triples: the same for three. The remaining batches merge none, on clean pictures, so that the base alone stays
             the identity.
         intact: share of the patches that are left clean although adapters are merged, so that these learn to leave
             alone what is not degraded.
         patch: side of the square patches, pixels.
-        batch: patches in a step.
-        large: side of the patches from step `large_from` on, as many as hold the same number of pixels: a small patch
-            shows less of a picture than the network can see, and teaches it borders that whole frames do not have.
+        batch: patches in a batch.
+        large: side of the large patches that training ends with, as many as hold the same number of pixels: a small
+            patch shows less of a picture than the network can see, and teaches it borders that whole frames do not
+            have.
         favour: how often a degradation is drawn, alone or as the first of several, over one that is not named here.
     """
 
@@ -34,12 +35,11 @@ class Sampling:
     patch: int = 128
     batch: int = 16
     large: int = 256
-    large_from: int = 0
     favour: Mapping[str, float] = field(default_factory=dict)
 
-    def shape(self, step: int) -> tuple[int, int]:
-        """How many patches a step has, and their side."""
-        if step < self.large_from:
+    def shape(self, large: bool) -> tuple[int, int]:
+        """How many patches a batch has, and their side."""
+        if not large:
             return self.batch, self.patch
         return max(1, self.batch * self.patch**2 // self.large**2), self.large
 
@@ -49,17 +49,26 @@ class Schedule:
     """How the weights move.
 
     Attributes:
-        steps: optimiser steps in all; the learning rate warms up over the first 2% and falls to zero along a cosine.
+        steps: optimiser steps in all; None for as many as there is time for.
+        minutes: of the clock, from the command's start to its end; None for as many as the steps take. Of both, what
+            ends first holds. Over the first 2% the learning rate warms up, and then falls to zero along a cosine.
         lr: AdamW's learning rate at its peak.
         lora_plus: the learning rate of the factors B over that of everything else (LoRA+, Hayou et al. 2024, section
             4).
+        large_share: share of the run, at its end, that trains on large patches.
+        compositions: batches, each of a composition of its own, in a step: their gradients are added up.
+        reuse: times that each batch is trained on, every other time mirrored: where degrading cannot keep up.
         ema: decay, a step, of the exponential moving average of the weights, which is what a run puts out.
         train_base: whether the base's own weights move too.
     """
 
-    steps: int
+    steps: int | None = None
+    minutes: float | None = None
     lr: float = 4e-4
     lora_plus: float = 1.0
+    large_share: float = 0.4
+    compositions: int = 1
+    reuse: int = 1
     ema: float = 0.998
     train_base: bool = False
 

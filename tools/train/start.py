@@ -46,7 +46,7 @@ def start(
 
     Args:
         base: an architecture, for new weights, or a checkpoint's path.
-        init: the folder of a run, from which adapters are taken where it has them; all others are new.
+        init: the folder of a run, or a zoo, from which adapters are taken where it has them; all others are new.
         beside: adapters that `init` must have, and that stay frozen.
 
     Raises:
@@ -57,14 +57,24 @@ def start(
     sources = {"base": _sha256(base)} if isinstance(base, Path) else {}
     mix = attach(network.network, [*names, *beside], rank=rank, alpha=alpha)
     for name in (*names, *beside):
-        if init and (name in beside or (init / name).exists()):
-            _initialise(network.network, init / name, name)
-            sources[name] = _sha256(init / name / "adapter_model.safetensors")
+        folder = _adapters_of(init) / name if init else None
+        if folder and (name in beside or folder.exists()):
+            _initialise(network.network, folder, name)
+            sources[name] = _sha256(folder / "adapter_model.safetensors")
     for _, update in updates(network.network):
         for name in beside:
             update.a[name].requires_grad_(False)
             update.b[name].requires_grad_(False)
     return Start(network, mix, sources)
+
+
+def base_of(init: Path) -> Path:
+    """The base of a run, or of a zoo, which has it in a folder of its own."""
+    return init / ("base" if (init / "base").is_dir() else "") / "base.safetensors"
+
+
+def _adapters_of(init: Path) -> Path:
+    return init / "adapters" if (init / "adapters").is_dir() else init
 
 
 def merged(begun: Start, name: str) -> Start:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,39 +14,46 @@ from torch import nn
 from uir.calibration.degradations import DEGRADATIONS
 from uir.export.adapters import write_peft
 from uir.export.bases import save_base
-from uir.export.router import PROTOTYPE
 from uir.runtime.atomic import atomic_output
 from uir.runtime.errors import MissingFileError, OutputError, UsageError
 from uir.runtime.factors import Factors
-from uir.tools.photos import find_photos
+from uir.tools.photos import gather_photos
+from uir.tools.train import device as devices
 from uir.tools.train.data import DegradedPatches
 from uir.tools.train.loop import train
 from uir.tools.train.lora import base_weights, updates
-from uir.tools.train.options import check, check_router
-from uir.tools.train.prototype import chosen_router, prototype_from_pictures, prototypes_from_degrading
-from uir.tools.train.router import train_router
-from uir.tools.train.router_data import Plan
+from uir.tools.train.options import STEPS, check, check_router
 from uir.tools.train.settings import Course, Sampling, Schedule
-from uir.tools.train.start import Start, merged, start
+from uir.tools.train.start import Start, base_of, merged, start
 
 
-def work(options: argparse.Namespace, command: Sequence[str]) -> None:
+def work(options: argparse.Namespace, command: Sequence[str], since: float) -> None:
     """Train what was asked for.
+
+    What only routers need is imported only for them: a base is trained where there is no ONNX and no ONNX Runtime.
 
     Args:
         options: as the command's parser gives them.
         command: what was asked, for the record.
+        since: `time.monotonic()` when it was asked.
 
     Raises:
         UirError: the options make no sense, or what they name cannot be read or written.
     """
     if options.kind == "prototype":
+        from uir.export.router import PROTOTYPE
+        from uir.tools.train.prototype import prototype_from_pictures
+
         prototype_from_pictures(options.adapter, options.examples, options.router)
         print(options.adapter / PROTOTYPE)
         return
     if options.kind == "router":
         _router(options, command)
         return
+    _network(options, command, since)
+
+
+def _network(options: argparse.Namespace, command: Sequence[str], since: float) -> None:
     if options.kind == "full":  # one degradation has the whole network: there is nothing to mix
         options.alpha, options.lora_plus = None, 1.0
         options.singles, options.pairs, options.triples = 1.0, 0.0, 0.0
@@ -56,10 +62,17 @@ def work(options: argparse.Namespace, command: Sequence[str]) -> None:
     check(options, names, beside)
     options.alpha = options.alpha or float(options.rank)
     sampling = _sampling(options)
-    schedule = Schedule(options.steps, options.lr, options.lora_plus, train_base=options.kind != "adapter")
-    photos = find_photos(options.photos)
+    schedule = _schedule(options)
+    device = devices.chosen(options.device)
+    photos = gather_photos(options.photos)
     excluded = _exclusions(options.exclude)
-    router = chosen_router(options.router) if options.kind == "adapter" else None
+    if options.kind == "adapter":
+        from uir.tools.train.prototype import chosen_router, prototypes_from_degrading
+        from uir.tools.train.router_data import Plan
+
+        router = chosen_router(options.router)
+    else:
+        router = None
 
     torch.manual_seed(options.seed)
     begun = _start(options, names, beside)
@@ -70,7 +83,9 @@ def work(options: argparse.Namespace, command: Sequence[str]) -> None:
             raise UsageError(f"{shown}: this base takes multiples of {multiple}")
     identity = {
         "kind": options.kind,
-        "architecture": begun.base.architecture,
+        "architecture": options.architecture
+        if options.kind == "base" and not options.init
+        else begun.base.architecture,
         "adapters": names,
         "beside": beside,
         "rank": options.rank,
@@ -89,9 +104,17 @@ def work(options: argparse.Namespace, command: Sequence[str]) -> None:
         raise OutputError(
             f"{options.out}: cannot be the run's folder: {error.strerror}; choose another --out"
         ) from error
-    started = time.time()
-    network = begun.base.network
-    averaged = train(network, begun.mix, patches, schedule, options.out, identity=identity, workers=options.workers)
+    averaged = train(
+        begun.base.network,
+        begun.mix,
+        patches,
+        schedule,
+        options.out,
+        identity=identity,
+        device=device,
+        workers=devices.processes(options.workers, device),
+        since=since,
+    )
     if options.kind != "adapter":
         save_base(options.out / "base.safetensors", begun.base.architecture, base_weights(averaged))
     if options.kind != "full":
@@ -103,7 +126,7 @@ def work(options: argparse.Namespace, command: Sequence[str]) -> None:
         **identity,
         "command": ["uir-train", *command],
         "torch": torch.__version__,
-        "hours of the last stretch": round((time.time() - started) / 3600, 3),
+        "device": devices.described(device),
     }
     with atomic_output(options.out / "record.json", overwrite=True) as temporary:
         temporary.write_text(json.dumps(record, indent=2) + "\n")
@@ -111,19 +134,19 @@ def work(options: argparse.Namespace, command: Sequence[str]) -> None:
 
 
 def _router(options: argparse.Namespace, command: Sequence[str]) -> None:
+    from uir.tools.train.router import train_router
+    from uir.tools.train.router_data import Plan
+
     names = [name for name in DEGRADATIONS if name in options.degradations]
     check_router(options, options.degradations)
-    plan = Plan(find_photos(options.photos), names, _exclusions(options.exclude), options.seed)
+    plan = Plan(gather_photos(options.photos), names, _exclusions(options.exclude), options.seed)
     course = Course(options.epochs, options.lr)
-    train_router(plan, options.scenes, course, options.out, workers=options.workers, command=command)
+    train_router(plan, options.scenes, course, options.out, workers=options.workers or 1, command=command)
     print(options.out)
 
 
 def _start(options: argparse.Namespace, names: Sequence[str], beside: Sequence[str]) -> Start:
-    if options.kind == "base":
-        base = options.init / "base.safetensors" if options.init else options.architecture
-    else:
-        base = options.base
+    base = options.base if options.kind != "base" else base_of(options.init) if options.init else options.architecture
     begun = start(base, options.init, names, beside=beside, rank=options.rank, alpha=options.alpha)
     return merged(begun, names[0]) if options.kind == "full" else begun
 
@@ -139,8 +162,20 @@ def _sampling(options: argparse.Namespace) -> Sampling:
         patch=options.patch,
         batch=options.batch,
         large=options.large_patch,
-        large_from=round(options.steps * (1 - options.large_share)),
         favour=options.favour,
+    )
+
+
+def _schedule(options: argparse.Namespace) -> Schedule:
+    return Schedule(
+        steps=options.steps or (None if options.minutes else STEPS),
+        minutes=options.minutes,
+        lr=options.lr,
+        lora_plus=options.lora_plus,
+        large_share=options.large_share,
+        compositions=options.compositions,
+        reuse=options.reuse,
+        train_base=options.kind != "adapter",
     )
 
 
