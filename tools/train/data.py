@@ -12,9 +12,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from uir.calibration.degradations.families import pair
@@ -33,35 +31,12 @@ class Batch:
     """Pictures, N x H x W x 3 uint8, and the composition to restore them with.
 
     What is called clean has still what names no degradation: the lens, the grain, the file (`families.pair`). Both are
-    in the 8-bit codes that frames come and go in; rounding the clean ones adds an error of -59 dB. Arrays and not
-    tensors, since these would reach another process through shared memory, which containers have little of.
+    in the 8-bit codes that frames come and go in; rounding the clean ones adds an error of -59 dB.
     """
 
     weights: dict[str, float]
     degraded: NDArray[np.uint8]
     clean: NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class DeviceBatch:
-    """A batch on the device that trains: `pair` is 2 x N x H x W x 3 uint8, degraded and clean."""
-
-    weights: dict[str, float]
-    pair: Tensor
-
-    @classmethod
-    def of(cls, batch: Batch, device: torch.device) -> DeviceBatch:
-        """Copy a batch to the device; to a GPU out of pinned memory, so that nothing waits for it."""
-        pair = torch.from_numpy(np.stack([batch.degraded, batch.clean]))
-        if device.type == "cuda":
-            pair = pair.pin_memory()
-        return cls(batch.weights, pair.to(device, non_blocking=True))
-
-    def pictures(self, mirrored: bool) -> tuple[Tensor, Tensor]:
-        """The degraded and the clean pictures, N x 3 x H x W float32 in [0, 1], in channels_last."""
-        pair = self.pair.flip(3) if mirrored else self.pair
-        degraded, clean = (pair.permute(0, 1, 4, 2, 3).float() / 255).unbind(0)
-        return degraded, clean
 
 
 class DegradedPatches(Dataset[Batch]):

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from tqdm import tqdm
 from uir.runtime.atomic import atomic_output
 from uir.runtime.errors import OutputError, UsageError
 from uir.runtime.stop import at_stop
-from uir.tools.train.data import DegradedPatches, DeviceBatch
-from uir.tools.train.feed import feed
+from uir.tools.train.data import DegradedPatches
+from uir.tools.train.feed import Turn, feed, pictures
 from uir.tools.train.lora import Mix, updates
 from uir.tools.train.progress import LOG, Clock, Progress, rate
 from uir.tools.train.settings import Schedule
@@ -104,12 +105,12 @@ def train(
         saved = time.monotonic()
         for turns, share in _turns(patches, schedule, place, clock, device, workers):
             ready = time.monotonic()
-            batches = [next(turns) for _ in range(schedule.compositions)]
+            batches = list(islice(turns, schedule.compositions))
             progress.waited += time.monotonic() - ready
             for group, peak in zip(optimiser.param_groups, peaks, strict=True):
                 group["lr"] = peak * rate(share)
-            for (batch, _), loss in zip(batches, _step(network, mix, batches, optimiser), strict=True):
-                progress.add(batch.weights, loss, batch.pair.shape[1])
+            for (weights, pair, _), loss in zip(batches, _step(network, mix, batches, optimiser), strict=True):
+                progress.add(weights, loss, pair.shape[1])
             place.step += 1
             bar.update()
             if place.step % AVERAGE_EVERY == 0:
@@ -138,7 +139,7 @@ def train(
 
 def _turns(
     patches: DegradedPatches, schedule: Schedule, place: Place, clock: Clock, device: torch.device, workers: int
-) -> Iterator[tuple[Iterator[tuple[DeviceBatch, bool]], float]]:
+) -> Iterator[tuple[Iterator[Turn], float]]:
     """For each step to take, where its batches come from, and the share of the run that is over."""
     for large, until in ((False, 1 - schedule.large_share), (True, 1.0)):
         if place.ended or clock.share(place.step) >= until:
@@ -167,15 +168,13 @@ def _groups(network: nn.Module, schedule: Schedule) -> list[dict[str, Any]]:
     return [group for group in groups if group["params"]]
 
 
-def _step(
-    network: nn.Module, mix: Mix, batches: Sequence[tuple[DeviceBatch, bool]], optimiser: torch.optim.Optimizer
-) -> list[Tensor]:
+def _step(network: nn.Module, mix: Mix, batches: Sequence[Turn], optimiser: torch.optim.Optimizer) -> list[Tensor]:
     """One step of the optimiser; the loss of each batch, still on the device."""
     optimiser.zero_grad(set_to_none=True)
     losses = []
-    for batch, mirrored in batches:
-        mix.weights = batch.weights
-        degraded, clean = batch.pictures(mirrored)
+    for weights, pair, mirrored in batches:
+        mix.weights = weights
+        degraded, clean = pictures(pair, mirrored)
         with torch.autocast(degraded.device.type, torch.bfloat16):
             restored: Tensor = network(degraded)
         error = ((restored.float() - clean) ** 2).mean(dim=(1, 2, 3))
