@@ -57,8 +57,12 @@ def feed(
         # Forked processes share the photos' memory.
         multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
     )
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # ends its threads: a process that is forked from them would wait for them forever
+    batches = iter(loader)
+    cv2.setNumThreads(threads)
     kept: dict[int, tuple[dict[str, float], Tensor]] = {}
-    for n, (number, weights) in enumerate(loader, oldest):
+    for n, (number, weights) in enumerate(batches, oldest):
         kept[n] = weights, _moved(shared.slot(number), device)
         kept.pop(n - depth - 1, None)
         for i in range(reuse):
@@ -93,8 +97,9 @@ class _SharedBatches(Dataset[tuple[int, dict[str, float]]]):
 
     def slot(self, number: int) -> NDArray[np.uint8]:
         """The pictures of a batch, degraded and clean, 2 x N x H x W x 3."""
-        slots: NDArray[np.uint8] = np.frombuffer(self.memory, np.uint8).reshape(self.shape)
-        return slots[number % len(slots)]
+        slots = np.frombuffer(self.memory, np.uint8).reshape(self.shape)
+        slot: NDArray[np.uint8] = slots[number % len(slots)]
+        return slot
 
 
 def _moved(pair: NDArray[np.uint8], device: torch.device) -> Tensor:

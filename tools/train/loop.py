@@ -112,6 +112,7 @@ def train(
             for (weights, pair, _), loss in zip(batches, _step(network, mix, batches, optimiser), strict=True):
                 progress.add(weights, loss, pair.shape[1])
             place.step += 1
+            clock.tick()
             bar.update()
             if place.step % AVERAGE_EVERY == 0:
                 average.update_parameters(network)

@@ -30,11 +30,17 @@ class Clock:
 
     def __init__(self, schedule: Schedule, since: float, spent: float) -> None:
         self.schedule, self.began = schedule, since - spent
+        self.step, self.pace = time.monotonic(), 0.0
 
     @property
     def seconds(self) -> float:
         """Seconds that the run has taken."""
         return time.monotonic() - self.began
+
+    def tick(self) -> None:
+        """Note that a step was taken: the next one may take as long."""
+        now = time.monotonic()
+        self.step, self.pace = now, now - self.step
 
     def share(self, step: int) -> float:
         """The share of the run that is over in the middle of a step; 1 and more where there is to be no such step."""
@@ -42,8 +48,8 @@ class Clock:
         by_steps = (step + 0.5) / steps if steps else 0.0
         if minutes is None:
             return by_steps
-        time_to_train = 60 * minutes - max(2.0, RESERVE * 60 * minutes)
-        return max(by_steps, self.seconds / time_to_train if time_to_train > 0 else 1.0)
+        seconds, limit = self.seconds, 60 * minutes - max(2.0, RESERVE * 60 * minutes)
+        return max(by_steps, (seconds + self.pace / 2) / limit if seconds + self.pace < limit else 1.0)
 
 
 def rate(share: float) -> float:
