@@ -21,8 +21,9 @@ from uir.export.adapters import load_adapter
 from uir.export.bases import LoadedBase, load_base, save_base
 from uir.export.trace import trace
 from uir.runtime.errors import MissingFileError, UsageError
+from uir.tools.processor import usable_cores
 from uir.tools.publish import publish
-from uir.tools.train import cli, feed, loop, progress
+from uir.tools.train import cli, device, feed, loop, progress
 from uir.tools.train.data import DegradedPatches
 from uir.tools.train.settings import Sampling, Schedule
 
@@ -257,6 +258,13 @@ def test_a_gpu_that_is_not_there_is_said(photos: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_a_gpu_is_fed_by_all_cores_but_one() -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert device.processes(None, cpu) == 1
+    assert device.processes(None, gpu) == max(1, usable_cores() - 1)
+    assert [device.processes(asked, each) for asked in (0, 3) for each in (cpu, gpu)] == [0, 0, 3, 3]
+
+
 @pytest.mark.requires_gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 def test_a_run_on_a_gpu_goes_on_on_a_cpu(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,8 +282,8 @@ def test_a_run_on_a_gpu_goes_on_on_a_cpu(photos: Path, tmp_path: Path, monkeypat
         cli.main(arguments(photos, run, *options, "--device", "cuda"))
     on_gpu = safetensors.numpy.load_file(run / "base.safetensors")
     assert place(run)["step"] == 6
-    for device in ("cpu", "cuda"):
-        cli.main(arguments(photos, run, *options, "--device", device))
+    for trainer in ("cpu", "cuda"):
+        cli.main(arguments(photos, run, *options, "--device", trainer))
         for name, weight in safetensors.numpy.load_file(run / "base.safetensors").items():
             np.testing.assert_allclose(weight, on_gpu[name], atol=2e-3)
     assert place(run)["ended"]

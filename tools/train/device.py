@@ -18,6 +18,7 @@ def chosen(name: str) -> torch.device:
         if not torch.cuda.is_available():
             raise UsageError("--device cuda: torch sees no NVIDIA GPU here; leave it out to train on the CPU")
         torch.backends.cudnn.benchmark = True  # patches have two sizes in a run: it pays to look for the fastest way
+        torch.set_num_threads(1)  # the cores belong to those who degrade
     return torch.device(name)
 
 
