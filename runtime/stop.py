@@ -134,7 +134,7 @@ def end(status: int, line: str = "") -> NoReturn:
         _thread.interrupt_main(signal.Signals(_state.signal))  # to its handler, which parks it: else it might write on
         time.sleep(_PARKING)
     _end_children(time.monotonic() + LIMIT / 8)
-    for path in list(_state.unfinished):
+    for path in [*_state.unfinished, *_sockets()]:
         remove(path)
     if line:
         # Neither through sys.stderr nor the log: another thread may hold their locks. A bar leaves its line unended.
@@ -181,6 +181,13 @@ def _end_children(deadline: float) -> None:
             os.kill(child, signal.SIGTERM)
     while any(_runs(child) for child in running) and time.monotonic() < deadline:
         time.sleep(0.005)
+
+
+def _sockets() -> list[Path]:
+    """The folder of multiprocessing's sockets, if there is one: its own way to remove it is not gone at such an end."""
+    process = sys.modules.get("multiprocessing.process")
+    folder = process and process.current_process()._config.get("tempdir")
+    return [Path(folder)] if folder else []
 
 
 def _children() -> set[int]:

@@ -41,6 +41,8 @@ torch.set_num_threads(1)  # small networks lose by more, and sums depend on how 
 
 RANK = 2
 ADAPTERS = ("haze", "noise", "rain")
+CHANGE = 0.1
+"""How much of a frame's range the small network changes it by."""
 
 
 def randomise(network: nn.Module, seed: int) -> nn.Module:
@@ -89,11 +91,15 @@ def training_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `uir-train base` leaves behind: a base, three adapters in PEFT's format and a record."""
     run = tmp_path_factory.mktemp("run")
     network = randomise(small_unet(), 1)
+    with torch.no_grad():  # so that pictures stay pictures
+        for parameter in network.ending.parameters():  # type: ignore[union-attr]
+            parameter.mul_(CHANGE)
     save_base(run / "base.safetensors", "unet", network.state_dict())
     shapes = {name: tuple(weight.shape) for name, weight in network.state_dict().items() if weight.dim() > 1}
     for number, name in enumerate(ADAPTERS):
         rng = np.random.default_rng(number)
         factors = {weight: random_factors(shape, RANK, rng) for weight, shape in shapes.items()}
+        factors["ending.weight"].b[:] *= CHANGE
         write_peft(run / name, factors, shapes, rank=RANK, alpha=1.0, base_model="base.safetensors")
     (run / "log.jsonl").write_text('{"step": 500, "psnr": {"rain": 25.5, "haze+rain": 20.1}}\n')
     command = [

@@ -11,6 +11,7 @@ A signal that comes before any of our own code runs, while Python starts, is ans
 from __future__ import annotations
 
 import argparse
+import getpass
 import json
 import os
 import random
@@ -37,6 +38,7 @@ import psutil
 CLIP = Path(__file__).parents[1] / "media" / "bunny.mp4"
 WORDS = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "terminated")}
 LIBRARIES = {"openvino": "openvino", "rtx": "tensorrt_rtx"}
+CACHES = {".ses", f"torchinductor_{getpass.getuser()}"}  # libraries' own, kept in any case
 LATE = 2.0  # seconds from the signal to the end: more is too long on a machine that does nothing else
 GOOD = ("ended", "python", "finished")
 SHIPPED = ("rain", "haze")
@@ -259,7 +261,7 @@ class Storm:
         half = [path.name for path in work.rglob("*") if ".part" in path.name and ".partial" not in path.name]
         if half:
             return f"half-written {half}"
-        kept = sorted({path.name for path in (work / "tmp").iterdir()} - {".ses"})  # a library's own, kept in any case
+        kept = sorted({path.name for path in (work / "tmp").iterdir()} - CACHES)
         if kept:
             return f"temporary files {kept}"
         for video in work.glob("*.mp4"):

@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Generator
 from multiprocessing import RawArray
+from multiprocessing.util import get_temp_dir
 
 import cv2
 import numpy as np
@@ -47,6 +48,7 @@ def feed(
     oldest = max(0, turn // reuse - depth)
     # While one is read, so many may be written, and the next one too.
     shared = _SharedBatches(patches, large, slots=workers * AHEAD + 2)
+    get_temp_dir()  # which the workers then share, and which goes with this process
     loader = DataLoader(
         shared,
         batch_size=None,

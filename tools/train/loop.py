@@ -100,7 +100,7 @@ def train(
 
     with (
         at_stop(tell),
-        tqdm(total=schedule.steps, initial=place.step, unit="step", smoothing=0.05, mininterval=2) as bar,
+        tqdm(total=schedule.steps, initial=place.step, unit="step", smoothing=0.05, mininterval=2, disable=None) as bar,
     ):
         saved = time.monotonic()
         for turns, share in _turns(patches, schedule, place, clock, device, workers):
