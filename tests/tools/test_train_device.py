@@ -198,6 +198,16 @@ def test_gradients_of_several_compositions_are_added_up() -> None:
     torch.testing.assert_close(gradients[2], (gradients[0] + gradients[1]) / 2)
 
 
+def test_the_average_begins_as_the_weights_and_follows_them() -> None:
+    network, average = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    loop._follow(average, network, 5, 0.9)
+    assert torch.equal(average.weight, network.weight)
+    before = network.weight.detach().clone()
+    torch.nn.init.ones_(network.weight)
+    loop._follow(average, network, 10, 0.9)
+    torch.testing.assert_close(average.weight.detach(), before * 0.9**5 + (1 - 0.9**5))
+
+
 def test_a_zoo_is_a_place_to_start_from(zoo: Path, photos: Path, tmp_path: Path) -> None:
     """With a learning rate next to nothing, what was read is what is written; and that can be published."""
     run = tmp_path / "run"

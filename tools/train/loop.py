@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import time
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from uir.runtime.atomic import atomic_output
@@ -86,8 +86,7 @@ def train(
         _groups(network, schedule), lr=schedule.lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True
     )
     peaks = [group["lr"] for group in optimiser.param_groups]
-    ema = get_ema_multi_avg_fn(schedule.ema**AVERAGE_EVERY)  # type: ignore[no-untyped-call]
-    average = AveragedModel(network, multi_avg_fn=ema)
+    average = copy.deepcopy(network)
     parts: dict[str, Any] = {"network": network, "average": average, "optimiser": optimiser}
     checkpoint = run / "checkpoint.pt"
     place = _resume(checkpoint, parts, identity)
@@ -115,7 +114,7 @@ def train(
             clock.tick()
             bar.update()
             if place.step % AVERAGE_EVERY == 0:
-                average.update_parameters(network)
+                _follow(average, network, place.step, schedule.ema)
             if place.step % READ_EVERY == 0:
                 progress.read()
                 bar.set_postfix_str(progress.text(), refresh=False)
@@ -131,11 +130,18 @@ def train(
     if not place.ended:
         progress.read()
         if place.step % AVERAGE_EVERY:
-            average.update_parameters(network)
+            _follow(average, network, place.step, schedule.ema)
         progress.write(place.step)
         place.seconds, place.ended = clock.seconds, True
         _save(checkpoint, parts, identity, place)
-    return average.module.cpu()
+    return average.cpu()
+
+
+def _follow(average: nn.Module, network: nn.Module, step: int, decay: float) -> None:
+    """Let the moving average take in the weights; at first it is them. All at once, since there are a thousand."""
+    share = 1.0 if step <= AVERAGE_EVERY else 1 - decay**AVERAGE_EVERY
+    with torch.no_grad():
+        torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), share)
 
 
 def _turns(
