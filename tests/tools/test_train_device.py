@@ -184,7 +184,7 @@ def test_each_batch_is_used_so_many_times_far_apart(monkeypatch: pytest.MonkeyPa
     assert [seen for _, seen, _, _ in drawn(5, 2, reuse=1)] == [22, 23, 24, 25, 26]
 
 
-def test_gradients_of_several_compositions_are_added_up() -> None:
+def test_a_step_on_several_compositions_goes_by_the_mean_of_their_losses() -> None:
     """A step on two batches moves the weights as the mean of their losses does."""
     network = torch.nn.Conv2d(3, 3, 1)
     pairs = [torch.randint(0, 255, (2, 4, 8, 8, 3), dtype=torch.uint8) for _ in range(2)]

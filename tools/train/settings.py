@@ -56,7 +56,7 @@ class Schedule:
         lora_plus: the learning rate of the factors B over that of everything else (LoRA+, Hayou et al. 2024, section
             4).
         large_share: share of the run, at its end, that trains on large patches.
-        compositions: batches, each of a composition of its own, in a step: their gradients are added up.
+        compositions: batches, each of a composition of its own, in a step, which goes by the mean of their losses.
         reuse: times that each batch is trained on, every other time mirrored: where degrading cannot keep up.
         ema: decay, a step, of the exponential moving average of the weights, which is what a run puts out.
         train_base: whether the base's own weights move too.
