@@ -51,10 +51,15 @@ class Framing:
             height + down,
             width + across,
             multiple=self.contract.multiple_of,
-            overlap=self.contract.overlap,
+            overlap=self.overlap,
             max_pixels=self.max_pixels,
             max_side=self._longest if self.static and not alone else None,
         )
+
+    @property
+    def overlap(self) -> int:
+        """How far tiles overlap on each side, pixels: a little in any case, so that they can be compared."""
+        return max(self.contract.overlap, self.contract.multiple_of)
 
     def missing(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns that a frame lacks to be one that the network can divide."""

@@ -228,6 +228,7 @@ class Restorer:
             FrameError: the array is of another type or shape, or empty.
             UsageError: an unknown adapter, or a malformed composition.
             AdapterError: nothing is left of the picture, since the composition's weights are too large.
+            PackageError: tiles do not join, since the package says wrongly how far its network looks.
             BackendError: the engine fails.
         """
         check_frame(frame)
@@ -270,7 +271,14 @@ class Restorer:
         result = np.empty_like(frames)
         for i, frame in enumerate(frames):
             padded = pad(frame[None], down, across)[0]
-            tiled = restore_tiled(padded, engine.run, grid, multiple=contract.multiple_of, overlap=contract.overlap)
+            tiled = restore_tiled(
+                padded,
+                engine.run,
+                grid,
+                multiple=contract.multiple_of,
+                overlap=framing.overlap,
+                exact=contract.exact_tiles,
+            )
             result[i] = tiled[:height, :width]
         return result
 

@@ -14,7 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from uir.runtime.errors import PackageError
+
 Frame = NDArray[np.uint8]
+
+
+_ALIKE = 2
+"""Codes: rounding may differ from place to place on some devices, and what a window lacks shows by more."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +82,17 @@ def _core(length: int, count: int, multiple: int, overlap: int) -> int:
     return multiple * math.ceil((length - 2 * overlap) / count / multiple)
 
 
-def restore_tiled(frame: Frame, run: Callable[[Frame], Frame], grid: Grid, *, multiple: int, overlap: int) -> Frame:
+def restore_tiled(
+    frame: Frame, run: Callable[[Frame], Frame], grid: Grid, *, multiple: int, overlap: int, exact: bool = False
+) -> Frame:
     """Run each window of a padded H x W x 3 frame and put the kept parts together.
 
     Args:
         run: N x h x w x 3 to the same shape.
+        exact: what two windows make of the pixels beside their seam must agree.
+
+    Raises:
+        PackageError: they do not, so that the overlap is too small for the network.
     """
     height, width = frame.shape[:2]
     if grid.rows == grid.columns == 1:
@@ -91,8 +103,28 @@ def restore_tiled(frame: Frame, run: Callable[[Frame], Frame], grid: Grid, *, mu
         for left, (x0, x1) in _spans(width, grid.columns, grid.width, multiple, overlap):
             window = np.ascontiguousarray(frame[top : top + grid.height, left : left + grid.width])
             restored = run(window[None])[0]
+            if exact:
+                _check_seams(result, restored, (y0, y1), (x0, x1), top, left)
             result[y0:y1, x0:x1] = restored[y0 - top : y1 - top, x0 - left : x1 - left]
     return result
+
+
+def _check_seams(
+    result: Frame, restored: Frame, rows: tuple[int, int], columns: tuple[int, int], top: int, left: int
+) -> None:
+    """Hold a window against those before it, in the last row and column that these have kept."""
+    (y0, y1), (x0, x1) = rows, columns
+    pairs = []
+    if y0:
+        pairs.append((result[y0 - 1, x0:x1], restored[y0 - 1 - top, x0 - left : x1 - left]))
+    if x0:
+        pairs.append((result[y0:y1, x0 - 1], restored[y0 - top : y1 - top, x0 - 1 - left]))
+    apart = max((int(np.abs(one.astype(np.int16) - other).max()) for one, other in pairs), default=0)
+    if apart > _ALIKE:
+        raise PackageError(
+            f"manifest.json: frame.overlap is too small for the network (two tiles make pixels that differ by {apart} "
+            "codes where they join); export the package again, or allow more memory, so that frames need no tiles"
+        )
 
 
 def _spans(length: int, count: int, window: int, multiple: int, overlap: int) -> Iterator[tuple[int, tuple[int, int]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from uir.runtime.errors import PackageError
 from uir.runtime.package import Package
 from uir.runtime.restorer import Restorer
 from uir.runtime.tiles import Frame, plan, restore_tiled
@@ -117,3 +119,24 @@ def test_a_frame_smaller_than_a_window_is_restored_whole() -> None:
     for height, width in ((4, 4), (4, 400), (400, 4)):
         grid = plan(height, width, multiple=4, overlap=24, max_pixels=1)
         assert (grid.height, grid.width) == (min(height, 52), min(width, 52))
+
+
+@pytest.mark.parametrize("overlap", [0, 4])
+def test_a_package_that_lies_about_how_far_its_network_looks_is_refused(
+    package: Path, edit_manifest: Callable[..., None], overlap: int
+) -> None:
+    frame = np.random.default_rng(1).integers(0, 256, (160, 120, 3), dtype=np.uint8)
+    limit = int(64 * 64 * Package(package).manifest.frame.bytes_per_pixel)
+    assert np.array_equal(Restorer(package, "rain", memory_limit=limit)(frame), Restorer(package, "rain")(frame))
+    edit_manifest(lambda manifest: manifest["frame"].update(overlap=overlap))
+    restorer = Restorer(package, "rain", memory_limit=limit)
+    with pytest.raises(PackageError, match=r"manifest\.json: frame\.overlap is too small for the network"):
+        restorer(frame)
+    assert restorer(frame[:32, :32]).shape == (32, 32, 3)  # what needs no tiles is right
+
+
+def test_a_network_that_looks_nowhere_else_needs_no_overlap() -> None:
+    frame = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    grid = plan(64, 64, multiple=4, overlap=4, max_pixels=24 * 24)
+    tiled = restore_tiled(frame, lambda window: 255 - window, grid, multiple=4, overlap=4, exact=True)
+    assert np.array_equal(tiled, 255 - frame)
