@@ -16,10 +16,10 @@ demo: .demo/installed
 	.demo/venv/bin/pip install --quiet --constraint constraints.txt --editable .
 	touch $@
 
-# The router's training has a process of its own: in that of all other tests it has crashed, alone it never has.
+# Training has a process of its own: in that of all other tests it has crashed, alone it never has.
 test: lint
-	$(BIN)/python -m pytest --ignore tests/tools/test_train_router.py
-	$(BIN)/python -m pytest tests/tools/test_train_router.py
+	$(BIN)/python -m pytest --ignore-glob '*/test_train*.py'
+	$(BIN)/python -m pytest tests/tools/test_train*.py
 
 # Hostile packages and adapters, one seed after another, until it is stopped. Each failure is printed with its seed.
 fuzz: $(VENV)/installed
