@@ -41,7 +41,7 @@ torch.set_num_threads(1)  # small networks lose by more, and sums depend on how 
 
 RANK = 2
 ADAPTERS = ("haze", "noise", "rain")
-CHANGE = 0.1
+CHANGE = 0.25
 """How much of a frame's range the small network changes it by."""
 
 

@@ -438,7 +438,7 @@ def test_kernels_on_the_frame_keep_their_sums() -> None:
 
 def test_a_weight_too_large_for_float16_is_refused(small: Small) -> None:
     for name in ("intro.weight", "ending.weight", "ending.bias"):
-        weights = {**small.weights, name: small.weights[name] * np.float32(1e6)}
+        weights = {**small.weights, name: small.weights[name] * np.float32(1e8)}
         fill_graph(small.graph, weights)
         with pytest.raises(PackageError, match=rf"{name} reaches .*, and float16 ends at 65504; use fp32"):
             fill_graph(float16_graph(small.graph), weights)
