@@ -31,6 +31,7 @@ signals: $(VENV)/installed
 
 # Compositions that change each second: memory, threads and files must stay what they are. For hours: make soak SOAK=2h
 soak: $(VENV)/installed
+	mkdir -p build
 	$(BIN)/uir-export --preset ten --output build/soak.uir --overwrite
 	for device in openvino cpu; do \
 	    UIR_MEMORY=$${UIR_MEMORY:-256MiB} $(BIN)/uir-bench soak --package build/soak.uir --device $$device --time $(SOAK) || exit 1; \
