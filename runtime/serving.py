@@ -54,7 +54,8 @@ class EngineSource:
 
     def expect(self, height: int, width: int) -> None:
         """Say that frames of this size are coming, pixels, to the engines of all sizes."""
-        self._expected = self._window(height, width, alone=False)
+        grid = self._framing.grid(height, width, alone=False)
+        self._expected = 1, grid.height, grid.width
 
     def precision(self, composition: Composition) -> Precision:
         """The asked precision if the composition has it, or the next exacter one; the fastest where none was asked."""
@@ -173,7 +174,7 @@ class EngineSource:
 
     def _recipe_of(self, composition: Composition, precision: Precision, size: Size, backend: Backend) -> Recipe:
         shapes = self._framing.shapes(size)
-        expected = self._expected if size is None else self._window(*size, alone=True)
+        expected = self._expected if size is None or shapes is None else shapes.usual
         key = {
             **self._package.identity(composition, precision),
             "precision": precision,
@@ -188,11 +189,6 @@ class EngineSource:
             expected,
             self._framing.contract.bytes_per_pixel,
         )
-
-    def _window(self, height: int, width: int, *, alone: bool) -> Shape:
-        """What an engine is given of a frame of this size."""
-        grid = self._framing.grid(height, width, alone=alone)
-        return 1, grid.height, grid.width
 
     def _model(self, composition: Composition, precision: Precision) -> bytes:
         """The composition's model, merged and serialised."""
